@@ -1,0 +1,52 @@
+# Everything starts here, on a machine with Python 3.11 or newer and make:
+#   make book            execute the chapters that changed, build the site into _build/html
+#   make book SERVE=1    ... and open it on http://127.0.0.1:8000/
+#   make test            style, types, unit tests, every notebook, the site in a browser
+#   make lab             JupyterLab on the chapters
+#   make bench           the measurements of benchmarks/
+# TORCH=cpu installs torch without CUDA (5 GB less); PYTHON=python3.12 names another Python.
+.POSIX:
+PYTHON = python3
+TORCH =
+BIN = .venv/bin
+.PHONY: book test lab bench lock clean env lint unit notebooks site
+
+book: env
+	@$(BIN)/course book $${SERVE:+--serve}
+
+test: env lint unit notebooks site
+
+lab: env
+	@$(BIN)/course lab
+
+env:
+	@TORCH=$(TORCH) $(PYTHON) course_lib/bootstrap.py
+
+lint:
+	$(BIN)/ruff format --check course_lib tests benchmarks
+	$(BIN)/ruff check course_lib tests benchmarks
+	$(BIN)/mypy
+
+unit:
+	$(BIN)/python -m pytest tests --ignore tests/site
+
+# Each chapter is executed here, once: what nbval saw goes into the cache the book is built from.
+notebooks:
+	$(BIN)/course notebooks
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p course_lib.publish.nbval_plugin _build/notebooks
+
+site:
+	$(BIN)/course book
+	$(BIN)/python -m pytest tests/site
+
+bench: env
+	$(BIN)/python -m benchmarks
+
+# Bring every locked version up to date. The lock names no host, so that any mirror serves it.
+lock: env
+	@uv=$$(command -v uv || echo .tools/bin/uv); $$uv pip compile pyproject.toml --group dev --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
+	  --output-file requirements.lock
+
+clean:
+	rm -rf _build .venv .tools

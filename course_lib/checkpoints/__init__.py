@@ -1,0 +1,189 @@
+"""Small trained weights, each with a card that says what it is and the recipe that made it.
+
+A checkpoint is two files: ``<name>.safetensors`` (weights, which cannot run code when opened) and
+``<name>.json`` (its card, with the SHA-256 of the weights). ``course train NAME`` makes both anew.
+
+Chapter: book/welcome/how_to_use.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+#: Where the checkpoints that ship with the course lie; ``COURSE_CHECKPOINTS`` names another folder
+#: that is looked in first, which is where ``course train`` writes.
+SHIPPED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is, what made it, what it reached, and what it must not be used for."""
+
+    name: str
+    summary: str
+    architecture: str
+    data: str
+    recipe: str
+    seed: int
+    steps: int
+    seconds: float
+    machine: str
+    measures: dict[str, float]
+    licence: str
+    limits: str
+    parameters: int
+    sha256: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_markdown(self) -> str:
+        """Return the card as Markdown, for the book's page of models."""
+        rows = {
+            "What": self.summary,
+            "Architecture": f"{self.architecture}, {self.parameters:,} parameters",
+            "Data": self.data,
+            "Recipe": f"`course train {self.name}` (seed {self.seed}, {self.steps:,} steps)",
+            "Took": f"{self.seconds:,.0f} s on {self.machine}",
+            "Reached": ", ".join(f"{key} {value:.4g}" for key, value in self.measures.items()),
+            "Licence": self.licence,
+            "Limits": self.limits,
+            "Versions": ", ".join(f"{key} {value}" for key, value in self.versions.items()),
+            "SHA-256": f"`{self.sha256}`",
+        }
+        lines = [f"| **{self.name}** | |", "|---|---|"]
+        return "\n".join(
+            [*lines, *(f"| {key} | {value} |" for key, value in rows.items() if value)]
+        )
+
+
+def folders() -> list[Path]:
+    """Return the folders that checkpoints are looked for in, first match wins."""
+    own = os.environ.get("COURSE_CHECKPOINTS")
+    return [*([Path(own)] if own else []), SHIPPED]
+
+
+def names() -> list[str]:
+    """Return the names of all checkpoints that can be loaded, sorted."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.safetensors")})
+
+
+def _find(name: str) -> Path:
+    for folder in folders():
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            return path
+    raise ValueError(f"name: no checkpoint {name!r}; there are {', '.join(names()) or 'none yet'}")
+
+
+def card(name: str) -> Card:
+    """Return the card of the checkpoint ``name``.
+
+    Raises ``ValueError`` for a name that is not there or a card that cannot be read.
+    """
+    path = _find(name).with_suffix(".json")
+    try:
+        return Card(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the card {path.name} of checkpoint {name!r} cannot be read: {error}"
+        ) from error
+
+
+def load(name: str, module: Module) -> Module:
+    """Fill ``module`` with the weights of the checkpoint ``name`` and return it in evaluation mode.
+
+    The weights are checked against the card's SHA-256 first, and must fit the module exactly: the
+    module is untouched unless all of it can be filled.
+
+    Raises ``ValueError`` for an unknown name, weights that are truncated or were changed, and a
+    module of another architecture.
+    """
+    path = _find(name)
+    expected = card(name)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected.sha256:
+        raise ValueError(
+            f"checkpoint {name!r}: {path.name} has {len(content):,} bytes with SHA-256 {found[:12]}..., "
+            f"its card says {expected.sha256[:12]}...: it was cut short or changed. Restore it from "
+            f"the package or make it anew with: course train {name}"
+        )
+    try:
+        weights = safetensors.torch.load(content)
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint {name!r}: {path.name} is no safetensors file: {error}"
+        ) from error
+    _check_fit(name, module, weights)
+    # Half precision on disk is a matter of size only; the module keeps its own dtype.
+    module.load_state_dict(weights, strict=True)
+    return module.eval()
+
+
+def _check_fit(name: str, module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    wrong = [
+        f"{key}: checkpoint {found.get(key, 'has none')}, module {expected.get(key, 'has none')}"
+        for key in sorted(expected.keys() | found.keys())
+        if expected.get(key) != found.get(key)
+    ]
+    if wrong:
+        raise ValueError(
+            f"checkpoint {name!r} does not fit {type(module).__name__}: " + "; ".join(wrong[:5])
+        )
+
+
+def save(folder: Path, name: str, module: nn.Module, about: dict[str, Any]) -> Card:
+    """Write ``module``'s weights and their card into ``folder``, both or neither, and return the card.
+
+    ``about`` holds the card's fields except ``name``, ``parameters`` and ``sha256``.
+
+    Raises ``ValueError`` for weights with NaN or infinity and for missing fields, ``OSError`` when
+    the disk is full; what was there before is then still there.
+    """
+    weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"module: weights that are not finite: {', '.join(broken)}")
+    content = safetensors.torch.save(weights)
+    try:
+        made = Card(
+            name=name,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            sha256=hashlib.sha256(content).hexdigest(),
+            **about,
+        )
+    except TypeError as error:
+        raise ValueError(f"about: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n"
+    # Both are written in full before either gets its name. A kill between the two renames leaves a
+    # pair whose hashes differ, which `load` refuses by name.
+    pending: list[tuple[str, Path]] = []
+    try:
+        for suffix, payload in ((".json", text.encode()), (".safetensors", content)):
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}")
+            pending.append((temporary, folder / f"{name}{suffix}"))
+            with os.fdopen(handle, "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, final in pending:
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, final)
+    finally:
+        for temporary, _ in pending:
+            Path(temporary).unlink(missing_ok=True)
+    return made

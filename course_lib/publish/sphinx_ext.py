@@ -1,0 +1,206 @@
+"""This book's part of Sphinx: alt text, measured times, buttons that work, cards, a cache never stale.
+
+Everything here is what Jupyter Book does not do by itself. Nothing here knows a chapter's subject.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.core.render import MimeData, MimeRenderPlugin, NbElementRenderer
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from course_lib.publish import cache, site
+
+LOGGER = logging.getLogger(__name__)
+
+#: Words a minute that a careful reader manages in a technical text (Brysbaert 2019 gives 238 for
+#: English non-fiction; formulas and figures take longer), and seconds for a figure or a formula.
+WORDS_PER_MINUTE = 150
+SECONDS_PER_FIGURE = 20
+SECONDS_PER_CODE_LINE = 2
+
+
+class AltTextImages(MimeRenderPlugin):  # type: ignore[misc]
+    """Give an output image the alt text that ``plots.show`` put into its metadata."""
+
+    mime_priority_overrides = ()
+
+    @staticmethod
+    def handle_mime(
+        renderer: NbElementRenderer, data: MimeData, inline: bool
+    ) -> list[nodes.Element] | None:
+        """Render ``image/png`` with its alt text; leave every other type to MyST-NB."""
+        alt = data.output_metadata.get("image/png", {}).get("alt")
+        if data.mime_type != "image/png" or not alt:
+            return None
+        rendered: list[nodes.Element] = renderer.render_image(data)
+        for node in rendered:
+            node["alt"] = alt
+            # The width is where the figure is drawn at; the height follows on a narrow screen.
+            node.attributes.pop("height", None)
+        return rendered
+
+
+def _check_alt_text(app: Sphinx, doctree: nodes.document) -> None:
+    for image in doctree.findall(nodes.image):
+        if not str(image.get("alt", "")).strip():
+            LOGGER.warning(
+                "an image without alt text: show figures with plots.show(figure, alt=...), and "
+                "give {image} and {figure} an :alt:",
+                location=image,
+                type="course",
+                subtype="alt",
+            )
+
+
+def reading_minutes(doctree: nodes.document) -> int:
+    """Estimate the minutes it takes to read a page with its code, formulas and figures."""
+    words = lines = 0
+    for text in doctree.findall(nodes.Text):
+        parent = text.parent
+        if isinstance(parent, nodes.literal_block):
+            lines += len(text.splitlines())
+        elif not isinstance(parent, nodes.math | nodes.math_block | nodes.comment | nodes.raw):
+            words += len(text.split())
+    figures = sum(1 for _ in doctree.findall(nodes.image)) + sum(
+        1 for _ in doctree.findall(nodes.math_block)
+    )
+    seconds = (
+        words * 60 / WORDS_PER_MINUTE + figures * SECONDS_PER_FIGURE + lines * SECONDS_PER_CODE_LINE
+    )
+    return max(1, round(seconds / 60))
+
+
+def _inject_times(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    executed = app.env.metadata.get(docname, {}).get("exec_data")
+    title = next(doctree.findall(nodes.title), None)
+    if title is None or not executed or not executed.get("runtime"):
+        return
+    minutes = app.env.metadata[docname].get("reading_minutes", 1)
+    text = (
+        f"{minutes} minutes to read · {executed['runtime']:.0f} seconds to run on the machine that "
+        "built this page (two CPU cores, no GPU)"
+    )
+    paragraph = nodes.paragraph("", text, classes=["course-times"])
+    title.parent.insert(title.parent.index(title) + 1, paragraph)
+
+
+def _measure_reading(app: Sphinx, doctree: nodes.document) -> None:
+    app.env.metadata[app.env.docname]["reading_minutes"] = reading_minutes(doctree)
+
+
+class Cards(SphinxDirective):
+    """``{course-cards} data`` or ``{course-cards} models``: the cards, read from the package."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Parse every card's Markdown in place."""
+        from course_lib import checkpoints, data
+
+        kind = self.arguments[0]
+        if kind == "data":
+            texts = [card.to_markdown() for card in data.cards()]
+        elif kind == "models":
+            texts = [checkpoints.card(name).to_markdown() for name in checkpoints.names()]
+        else:
+            raise self.error(f"course-cards: expected data or models, got {kind}")
+        return self.parse_text_to_nodes("\n\n".join(texts), allow_section_headings=True)
+
+
+def _buttons(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Offer the notebook, the Colab link and print, instead of links to the Markdown source."""
+    if not app.env.metadata.get(pagename, {}).get("exec_data"):
+        context["header_buttons"] = [
+            button
+            for button in context.get("header_buttons", [])
+            if button["label"] != "download-buttons"
+        ]
+        return
+    up = context["pathto"]("", resource=True)
+    downloads = [
+        {
+            "type": "link",
+            "url": f"{up}notebooks/{pagename}.ipynb",
+            "text": "Notebook (.ipynb)",
+            "tooltip": "Download this chapter as a notebook",
+            "icon": "fas fa-download",
+            "label": "download-notebook-button",
+        },
+        {
+            "type": "javascript",
+            "javascript": "window.print()",
+            "text": "Print or PDF",
+            "tooltip": "Print this page or save it as a PDF",
+            "icon": "fas fa-file-pdf",
+            "label": "download-pdf-button",
+        },
+    ]
+    if colab := site.colab(pagename):
+        downloads.insert(
+            1,
+            {
+                "type": "link",
+                "url": colab,
+                "text": "Open in Colab",
+                "tooltip": "Run this chapter on Google Colab",
+                "icon": "fas fa-rocket",
+                "label": "colab-button",
+            },
+        )
+    for button in context.get("header_buttons", []):
+        if button["label"] == "download-buttons":
+            button["buttons"] = downloads
+            button["tooltip"] = "Run or download this chapter"
+
+
+def _mend(html: str) -> str:
+    """Mend what axe finds in the theme's and in bibtex's HTML and no template lets us reach."""
+    # sphinxcontrib-bibtex marks up its list as an ARIA list whose children are no list items.
+    html = html.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    html = re.sub(r'(<div class="citation"[^>]*?) role="doc-biblioentry"', r"\1", html)
+    # The visible word on the search field is "Search": its accessible name has to contain it.
+    return html.replace('aria-label="Expand search bar"', 'aria-label="Search"')
+
+
+def _mend_pages(app: Sphinx, error: Exception | None) -> None:
+    if error is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        if "_static" in path.parts:
+            continue
+        before = path.read_text(encoding="utf-8")
+        after = _mend(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+
+
+def _configure(app: Sphinx, config: Any) -> None:
+    # One cache per state of the package: a change in course_lib is never served old outputs.
+    config.nb_execution_cache_path = str(cache.folder())
+    if address := site.address():
+        config.html_baseurl = address
+    if repository := site.repository():
+        config.html_theme_options["repository_url"] = repository
+        config.html_theme_options["use_repository_button"] = True
+        config.html_theme_options["use_issues_button"] = True
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the above; Sphinx calls this."""
+    app.add_directive("course-cards", Cards)
+    app.connect("config-inited", _configure, priority=10)
+    app.connect("doctree-read", _check_alt_text)
+    app.connect("doctree-read", _measure_reading)
+    app.connect("doctree-resolved", _inject_times)
+    app.connect("html-page-context", _buttons, priority=900)
+    app.connect("build-finished", _mend_pages)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
