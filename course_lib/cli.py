@@ -140,7 +140,8 @@ def data_list() -> None:
     from course_lib import data
 
     for card in data.cards():
-        print(f"{card.name:16} {card.summary}")
+        splits = ", ".join(f"{name} {count:,}" for name, count in card.splits.items())
+        print(f"{card.name:16}{card.summary}\n{'':16}{splits or 'as many as are asked for'}")
 
 
 @data_app.command("card")

@@ -50,7 +50,6 @@ class Card:
     def to_markdown(self) -> str:
         """Return the card as Markdown, for the book's page of models."""
         rows = {
-            "What": self.summary,
             "Architecture": f"{self.architecture}, {self.parameters:,} parameters",
             "Data": self.data,
             "Recipe": f"`course train {self.name}` (seed {self.seed}, {self.steps:,} steps)",
@@ -61,10 +60,9 @@ class Card:
             "Versions": ", ".join(f"{key} {value}" for key, value in self.versions.items()),
             "SHA-256": f"`{self.sha256}`",
         }
-        lines = [f"| **{self.name}** | |", "|---|---|"]
-        return "\n".join(
-            [*lines, *(f"| {key} | {value} |" for key, value in rows.items() if value)]
-        )
+        lines = [f"## {self.name}", "", self.summary, "", "| | |", "|---|---|"]
+        lines += [f"| {key} | {value} |" for key, value in rows.items() if value]
+        return "\n".join(lines) + "\n"
 
 
 def folders() -> list[Path]:

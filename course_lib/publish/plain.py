@@ -195,6 +195,8 @@ def _role(
         if target not in equations:
             raise PlainError(f"no equation is labelled {target!r} in this cell's text")
         return f"({equations[target]})"
+    if role == "math":
+        return f"${text}$"
     if role in ("term", "abbr"):
         return shown or text
     raise PlainError(f"the role {{{role}}} has no plain form; see course_lib/publish/plain.py")
