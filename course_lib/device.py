@@ -10,11 +10,13 @@ Chapter: book/welcome/how_to_use.md
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric, seed_everything
-from lightning_fabric.strategies.strategy import Strategy
+
+if TYPE_CHECKING:  # seconds to import: `launch` pays for it, a seeded generator does not
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.strategy import Strategy
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 _PRECISIONS: tuple[str, ...] = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
@@ -38,6 +40,8 @@ def launch(
 
     Raises ``ValueError`` for a seed or a precision that does not exist, or a device that is not there.
     """
+    from lightning_fabric import Fabric, seed_everything
+
     if not 0 <= seed < 2**32 - 1:
         raise ValueError(f"seed: expected 0 <= seed < 2**32 - 1, got {seed}")
     if precision not in _PRECISIONS:
