@@ -1,0 +1,71 @@
+"""What every gradient attack needs: the loss's gradient in the pixels, and checks of its inputs.
+
+Chapter: book/deceive/small_step.md
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.classifiers import Loss, check_labelled, check_logits, evaluating
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy of each image: (N,) from logits (N, K) and labels (N,)."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss = cross_entropy) -> Tensor:
+    """Return the gradient of the loss in the pixels, (N, ...) like ``x``, and leave no trace.
+
+    The losses are summed, so an image's gradient does not depend on the rest of its batch. The
+    model runs in evaluation mode and its parameters' gradients are not touched. Works inside
+    ``torch.no_grad()`` and ``torch.inference_mode()``.
+
+    Raises ``ValueError`` for labels that do not fit and a gradient that is missing or not finite.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        # Copies: a tensor made in inference mode cannot take part in a backward pass.
+        x, y = x.detach().clone().requires_grad_(), y.clone()
+        logits: Tensor = model(x)
+        check_logits(logits, y)
+        total = loss(logits, y).sum()
+        grad = None
+        if total.requires_grad:
+            (grad,) = torch.autograd.grad(total, x, allow_unused=True)
+    if grad is None:
+        raise ValueError(
+            "model: its loss has no gradient in x; does it detach its input, round it, or return "
+            "labels instead of logits?"
+        )
+    if not bool(torch.isfinite(grad).all()):
+        bad = int((~torch.isfinite(grad)).flatten(1).any(dim=1).sum())
+        raise ValueError(f"model: the gradient of {bad} of {len(x)} images is NaN or infinite")
+    return grad
+
+
+def check_images(x: Tensor, y: Tensor) -> None:
+    """Raise ``ValueError`` unless ``x`` is a float batch (N, ...) in [0, 1] and ``y`` its
+    labels."""
+    check_labelled(x, y)
+    low, high = float(x.detach().min()), float(x.detach().max())
+    if low < 0 or high > 1:
+        raise ValueError(f"x: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
+def per_image(name: str, size: float | Tensor, x: Tensor) -> Tensor:
+    """Return ``size``, one number or one per image (N,), shaped to multiply the batch ``x`` (N,
+    ...).
+
+    Raises ``ValueError``, with ``name``, for another shape, NaN, infinity or a negative size.
+    """
+    sizes = torch.as_tensor(size, dtype=x.dtype, device=x.device).detach()
+    if sizes.ndim > 1 or (sizes.ndim == 1 and len(sizes) != len(x)):
+        raise ValueError(
+            f"{name}: expected one number or one per image ({len(x)},), got shape {tuple(sizes.shape)}"
+        )
+    if not bool((torch.isfinite(sizes) & (sizes >= 0)).all()):
+        raise ValueError(f"{name}: expected finite sizes >= 0, got {size}")
+    return sizes.reshape(-1, *[1] * (x.ndim - 1))
