@@ -120,6 +120,8 @@ def train(
     if name is None:
         print("\n".join(recipes.names()))
         return
+    if name not in recipes.names():
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(recipes.names())}")
     fabric = device.launch(seed=seed, accelerator=accelerator, precision=precision)  # type: ignore[arg-type]
     print(f"{name} on {device.describe(fabric)}, seed {seed}")
     last = None

@@ -60,7 +60,14 @@ class Card:
             "Versions": ", ".join(f"{key} {value}" for key, value in self.versions.items()),
             "SHA-256": f"`{self.sha256}`",
         }
-        lines = [f"## {self.name}", "", self.summary, "", f"| Card | `checkpoints.card({self.name!r})` |", "|---|---|"]
+        lines = [
+            f"## {self.name}",
+            "",
+            self.summary,
+            "",
+            f"| Card | `checkpoints.card({self.name!r})` |",
+            "|---|---|",
+        ]
         lines += [f"| {key} | {value} |" for key, value in rows.items() if value]
         return "\n".join(lines) + "\n"
 

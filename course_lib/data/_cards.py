@@ -58,7 +58,14 @@ class Card:
         for title, hashes in (("SHA-256", self.sha256), ("SHA-256, full set", self.full_sha256)):
             if hashes:
                 rows.append((title, "<br>".join(f"{n}: `{h}`" for n, h in hashes.items())))
-        lines = [f"## {self.title}", "", self.summary, "", "| | |", "|---|---|"]
+        lines = [
+            f"## {self.title}",
+            "",
+            self.summary,
+            "",
+            f"| Card | `data.card({self.name!r})` |",
+            "|---|---|",
+        ]
         lines += [f"| {head} | {' '.join(text.split())} |" for head, text in rows]
         return "\n".join(lines) + "\n"
 

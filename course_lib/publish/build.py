@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from course_lib.publish import cache, chapters, site
+
+#: Sphinx colours its lines even for a file.
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class BuildError(RuntimeError):
@@ -44,7 +48,7 @@ def book(*, clean: bool = False) -> Iterator[str]:
     ]
     lines: list[str] = []
     # A chapter's kernel imports the package from the checkout, and MPL must not ask for a screen.
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
         cwd=top,
@@ -57,9 +61,10 @@ def book(*, clean: bool = False) -> Iterator[str]:
         assert process.stdout is not None
         for line in process.stdout:
             # The kernel's remark on its local sockets is the same for every chapter, and no news.
-            if line.strip() and "[IPKernelApp]" not in line:
-                lines.append(line.rstrip())
-                yield lines[-1]
+            text = _COLOUR.sub("", line).rstrip()
+            if text and "[IPKernelApp]" not in text:
+                lines.append(text)
+                yield text
     if process.returncode:
         found = [line for line in lines if "WARNING" in line or "ERROR" in line]
         raise BuildError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from docutils import nodes
 from myst_nb.core.render import MimeData, MimeRenderPlugin, NbElementRenderer
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -77,8 +78,14 @@ def reading_minutes(doctree: nodes.document) -> int:
     return max(1, round(seconds / 60))
 
 
+def _executed(app: Sphinx, docname: str) -> dict[str, Any] | None:
+    """What MyST-NB knows of a page's execution, or ``None`` for a page with no cells."""
+    found: dict[str, Any] | None = NbMetadataCollector.get_exec_data(app.env, docname)
+    return found
+
+
 def _inject_times(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    executed = app.env.metadata.get(docname, {}).get("exec_data")
+    executed = _executed(app, docname)
     title = next(doctree.findall(nodes.title), None)
     if title is None or not executed or not executed.get("runtime"):
         return
@@ -118,7 +125,7 @@ def _buttons(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
     """Offer the notebook, the Colab link and print, instead of links to the Markdown source."""
-    if not app.env.metadata.get(pagename, {}).get("exec_data"):
+    if not _executed(app, pagename):
         context["header_buttons"] = [
             button
             for button in context.get("header_buttons", [])

@@ -1,0 +1,179 @@
+"""Every page: opens without an error, asks no other host, is accessible, and fits a telephone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urljoin, urlparse
+
+import nbformat
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from course_lib.publish import build, chapters, site
+
+Scheme = Literal["light", "dark"]
+WIDE, NARROW = 1280, 390
+
+#: sphinx-thebe declares one constant in two scripts; harmless, and known upstream.
+KNOWN_ERRORS = re.compile(r"'THEBE_JS_URL' has already been declared")
+
+
+@dataclass
+class Visit:
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+
+
+def visit(browser: Browser, url: str, width: int = WIDE, scheme: Scheme = "light") -> Visit:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    found = Visit(context.new_page())
+    found.page.on(
+        "console",
+        lambda message: found.errors.append(message.text) if message.type == "error" else None,
+    )
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+    found.page.on("request", lambda request: found.hosts.add(urlparse(request.url).netloc))
+    found.page.on(
+        "response",
+        lambda response: (
+            found.failed.append(f"{response.status} {response.url}")
+            if response.status >= 400
+            else None
+        ),
+    )
+    found.page.goto(url, wait_until="load")
+    found.page.wait_for_load_state("networkidle")
+    if found.page.locator("script[src*=mathjax]").count():
+        found.page.wait_for_function("window.MathJax?.startup?.promise !== undefined")
+        found.page.evaluate("window.MathJax.startup.promise")
+    return found
+
+
+def test_every_chapter_has_its_page() -> None:
+    for chapter in chapters.chapters():
+        assert (build.html() / f"{chapter.name}.html").is_file(), chapter.name
+
+
+def test_opens_without_errors_and_asks_no_other_host(
+    browser: Browser, address: str, page_name: str
+) -> None:
+    found = visit(browser, address + page_name)
+    assert [error for error in found.errors if not KNOWN_ERRORS.search(error)] == []
+    assert found.failed == []
+    assert found.hosts <= {urlparse(address).netloc, ""}
+    found.page.context.close()
+
+
+def test_formulas_are_drawn(browser: Browser, address: str) -> None:
+    found = visit(browser, address + "generate/two_player_game.html")
+    assert found.page.locator("mjx-container").count() > 3
+    assert found.page.locator("mjx-merror").count() == 0
+    found.page.context.close()
+
+
+def test_pictures_have_alt_text_and_load(browser: Browser, address: str, page_name: str) -> None:
+    found = visit(browser, address + page_name)
+    images: list[dict[str, Any]] = found.page.evaluate(
+        "[...document.querySelectorAll('article img')].map(i =>"
+        " ({alt: i.alt, src: i.getAttribute('src'), width: i.naturalWidth}))"
+    )
+    for image in images:
+        assert len(image["alt"].strip()) >= 10, image
+        assert "_images/" not in image["alt"], image
+        assert image["width"] > 0 or image["src"].endswith(".svg"), image
+    found.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_accessible(
+    browser: Browser, address: str, page_name: str, width: int, scheme: Scheme
+) -> None:
+    found = visit(browser, address + page_name, width, scheme)
+    results = Axe().run(found.page).response["violations"]
+    serious = [
+        f"{violation['id']}: {node['html'][:200]} ({node.get('failureSummary', '')[:200]})"
+        for violation in results
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+    assert serious == []
+    found.page.context.close()
+
+
+def test_fits_a_telephone(browser: Browser, address: str, page_name: str) -> None:
+    found = visit(browser, address + page_name, NARROW)
+    overflow = found.page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert overflow <= 0
+    found.page.context.close()
+
+
+def test_links_within_the_site_lead_somewhere(page_name: str) -> None:
+    text = (build.html() / page_name).read_text(encoding="utf-8")
+    for target in re.findall(r'(?:href|src)="([^"#?]+)[^"]*"', text):
+        if urlparse(target).scheme or target.startswith("//"):
+            continue
+        path = Path(urlparse(urljoin(f"http://x/{page_name}", target)).path.lstrip("/"))
+        full = build.html() / path
+        assert full.exists(), f"{page_name} links to {target}"
+
+
+def test_numbers_in_the_prose_were_filled_in(page_name: str) -> None:
+    text = (build.html() / page_name).read_text(encoding="utf-8")
+    assert "glue:text" not in text
+
+
+@pytest.mark.parametrize(
+    "chapter", [c for c in chapters.chapters() if c.executed], ids=lambda c: str(c.name)
+)
+class TestChapters:
+    def test_download_button_gives_a_notebook(
+        self, browser: Browser, address: str, chapter: chapters.Chapter
+    ) -> None:
+        found = visit(browser, f"{address}{chapter.name}.html")
+        href = found.page.locator("a[href$='.ipynb']").first.get_attribute("href")
+        assert href is not None
+        response = found.page.request.get(urljoin(found.page.url, href))
+        assert response.ok
+        nb = nbformat.reads(response.text(), as_version=4)
+        nbformat.validate(nb)
+        first = next(cell for cell in nb.cells if cell.cell_type == "code")
+        assert site.requirement() in first.source
+        # Every number of the prose is in the notebook as well.
+        assert "…" not in "".join(c.source for c in nb.cells if c.cell_type == "markdown")
+        found.page.context.close()
+
+    def test_colab_button_where_the_repository_is_known(self, chapter: chapters.Chapter) -> None:
+        text = (build.html() / f"{chapter.name}.html").read_text(encoding="utf-8")
+        link = site.colab(chapter.name)
+        assert link in text if link else "colab.research" not in text
+
+    def test_says_how_long_it_takes(self, chapter: chapters.Chapter) -> None:
+        text = (build.html() / f"{chapter.name}.html").read_text(encoding="utf-8")
+        assert re.search(r"\d+ minutes to read · \d+ seconds to run", text)
+
+
+def test_search_finds_a_chapter(browser: Browser, address: str) -> None:
+    found = visit(browser, address + "search.html?q=eigenfaces")
+    found.page.wait_for_selector("#search-results li a")
+    links = found.page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any("represent/pca" in link for link in links), json.dumps(links)
+    found.page.context.close()
+
+
+def test_keyboard_reaches_the_text(browser: Browser, address: str) -> None:
+    found = visit(browser, address + "index.html")
+    found.page.keyboard.press("Tab")
+    assert "Skip to main content" in found.page.evaluate("document.activeElement.textContent")
+    found.page.context.close()

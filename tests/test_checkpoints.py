@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib import checkpoints, device, recipes
+
+ABOUT: dict[str, Any] = {
+    "summary": "a line",
+    "architecture": "one linear layer",
+    "data": "none",
+    "recipe": "here",
+    "seed": 0,
+    "steps": 1,
+    "seconds": 0.1,
+    "machine": "CPU",
+    "measures": {"loss": 0.5},
+    "licence": "MIT",
+    "limits": "a test",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COURSE_CHECKPOINTS", str(tmp_path))
+    return tmp_path
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(3, 2)
+
+
+def test_round_trip(folder: Path) -> None:
+    saved = linear()
+    card = checkpoints.save(folder, "line", saved, ABOUT)
+    loaded = checkpoints.load("line", linear(seed=1))
+    assert all(
+        torch.equal(a, b) for a, b in zip(saved.parameters(), loaded.parameters(), strict=True)
+    )
+    assert not loaded.training
+    assert checkpoints.card("line") == card
+    assert card.parameters == 8
+    assert "line" in checkpoints.names()
+    assert "course train line" in card.to_markdown()
+
+
+def test_unknown_name_lists_what_there_is(folder: Path) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    with pytest.raises(ValueError, match="no checkpoint 'curve'; there are .*line"):
+        checkpoints.load("curve", linear())
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60])
+def test_truncated_weights_are_refused_and_the_module_is_untouched(folder: Path, keep: int) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    path = folder / "line.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    module = linear(seed=1)
+    before = module.weight.clone()
+    with pytest.raises(ValueError, match="cut short or changed.*course train line"):
+        checkpoints.load("line", module)
+    assert torch.equal(module.weight, before)
+    assert module.training
+
+
+def test_one_flipped_bit_is_refused(folder: Path) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    path = folder / "line.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="cut short or changed"):
+        checkpoints.load("line", linear())
+
+
+def test_another_architecture_is_named_and_untouched(folder: Path) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    module = nn.Linear(4, 2)
+    before = module.bias.clone()
+    with pytest.raises(ValueError, match=r"weight: checkpoint \(2, 3\), module \(2, 4\)"):
+        checkpoints.load("line", module)
+    assert torch.equal(module.bias, before)
+
+
+def test_a_broken_card_is_named(folder: Path) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    (folder / "line.json").write_text('{"name": "line"')
+    with pytest.raises(ValueError, match=r"line\.json"):
+        checkpoints.load("line", linear())
+
+
+def test_a_full_disk_keeps_the_old_pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(folder, "line", linear(seed=1), ABOUT)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_weights_that_are_not_finite_are_not_saved(folder: Path) -> None:
+    module = linear()
+    with torch.no_grad():
+        module.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="not finite: weight"):
+        checkpoints.save(folder, "line", module, ABOUT)
+    assert not list(folder.iterdir())
+
+
+def test_a_missing_field_is_named(folder: Path) -> None:
+    about = {key: value for key, value in ABOUT.items() if key != "licence"}
+    with pytest.raises(ValueError, match="licence"):
+        checkpoints.save(folder, "line", linear(), about)
+    assert not list(folder.iterdir())
+
+
+def test_every_shipped_checkpoint_has_a_card_a_recipe_and_a_small_file() -> None:
+    shipped = sorted(path.stem for path in checkpoints.SHIPPED.glob("*.safetensors"))
+    assert shipped == sorted(path.stem for path in checkpoints.SHIPPED.glob("*.json"))
+    assert shipped
+    for name in shipped:
+        card = checkpoints.card(name)
+        assert name in recipes.names()
+        assert card.recipe == f"course_lib/recipes/{name.replace('-', '_')}.py"
+        assert (checkpoints.SHIPPED / f"{name}.safetensors").stat().st_size < 20e6
+        assert card.measures and card.limits and card.licence and card.data
+        assert json.loads((checkpoints.SHIPPED / f"{name}.json").read_text())["name"] == name
+
+
+def test_an_unknown_recipe_lists_the_recipes(tmp_path: Path) -> None:
+    fabric = device.launch(accelerator="cpu")
+    with pytest.raises(ValueError, match="no recipe 'gold'; there are "):
+        next(recipes.make("gold", tmp_path, fabric))
