@@ -1,0 +1,178 @@
+"""A small convolutional detector: image in, one logit out, positive for "generated".
+
+Chapter: book/detect/first_detector.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_lib import device
+from course_lib.classifiers import evaluating
+from course_lib.detection.processing import check_images
+
+#: A change made to a training batch: (N, C, H, W) and a CPU generator in, the same shape out.
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class DetectorNet(nn.Module):
+    """Four convolutions, the mean over the image, one linear layer: (N, C, H, W) -> logit (N,).
+
+    The first convolution keeps full resolution, because a generator's traces are small; the mean over
+    the image lets the net take any height and width from 8 pixels up. About 60,000 parameters at the
+    default ``width``, which is the number of maps of the first layer. ``generator`` seeds the initial
+    weights (He et al. 2015).
+
+    Raises ``ValueError`` for other channels than 1 or 3, and in use for images of the wrong shape.
+    """
+
+    def __init__(
+        self, channels: int = 1, *, width: int = 16, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ValueError(f"channels: expected 1 or 3, got {channels}")
+        if width < 1:
+            raise ValueError(f"width: expected at least 1, got {width}")
+        self.channels = channels
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
+        self.conv4 = nn.Conv2d(4 * width, 4 * width, 3, padding=1)
+        self.linear = nn.Linear(4 * width, 1)
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        nn.init.zeros_(self.linear.weight)  # it starts undecided: every logit is 0
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one logit per image; above 0 means "more likely generated than real"."""
+        if x.ndim != 4 or x.shape[1] != self.channels or min(x.shape[2:]) < 8:
+            raise ValueError(
+                f"x: expected shape (N, {self.channels}, H, W), H and W >= 8; got {tuple(x.shape)}"
+            )
+        h = F.relu(self.conv1(x))
+        h = F.relu(self.conv2(h))
+        h = F.relu(self.conv3(h))
+        h = F.relu(self.conv4(h))
+        logit: Tensor = self.linear(h.mean(dim=(2, 3)))
+        return logit.squeeze(1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step: ``step`` of ``steps``, and the loss and accuracy on its batch."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+
+
+def train_detector(
+    model: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    *,
+    fabric: Fabric,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 5e-3,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+) -> Iterator[Step]:
+    r"""Train ``model`` to tell ``fake`` (label 1) from ``real`` (label 0), one ``Step`` per batch.
+
+    Minimises the binary cross-entropy of the logits :math:`s`,
+    :math:`-y \log \sigma(s) - (1 - y) \log (1 - \sigma(s))`, with Adam and a learning rate that falls
+    from ``lr`` to 0 along a cosine. ``real``, ``fake``: (N, C, H, W) in [0, 1], already processed
+    alike; their ratio is the base rate that the scores come to assume. ``augment`` is applied to real
+    and fake alike, batch by batch. ``seed`` orders the batches and feeds ``augment``; every image is
+    seen once before any is seen again, but for those that fill no batch. With several processes each
+    takes its share of every batch. The model is trained in place, and is in evaluation mode once the
+    iterator is exhausted.
+
+    Raises ``ValueError`` for images of different or wrong shape or range, and for settings below 1.
+    """
+    check_images(real, "real")
+    check_images(fake, "fake")
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(
+            f"fake: expected images of shape {tuple(real.shape[1:])} as in real, "
+            f"got {tuple(fake.shape[1:])}"
+        )
+    if min(steps, batch_size) < 1 or not lr > 0:
+        raise ValueError(
+            f"steps, batch_size: expected at least 1, lr: above 0; got {steps}, {batch_size}, {lr}"
+        )
+    batch_size = min(batch_size, len(real) + len(fake))
+    if batch_size % fabric.world_size:
+        raise ValueError(
+            f"batch_size: expected a multiple of the {fabric.world_size} processes, got {batch_size}"
+        )
+    return _train(model, real, fake, fabric, steps, batch_size, lr, augment, seed)
+
+
+def _train(
+    model: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    fabric: Fabric,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    augment: Augmentation | None,
+    seed: int,
+) -> Iterator[Step]:
+    x = torch.cat([real, fake]).float().cpu()
+    y = torch.cat([torch.zeros(len(real)), torch.ones(len(fake))])
+    rank, world = fabric.global_rank, fabric.world_size
+    # All processes draw the same order and take turns in it, but each changes its images in its way.
+    order = device.generator(seed)
+    chance = device.generator(seed + 1 + rank)
+    per_round = len(x) // batch_size
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    wrapped, optimiser = fabric.setup(model, optimiser)
+    for step in range(1, steps + 1):
+        turn = (step - 1) % per_round
+        if turn == 0:
+            shuffled = torch.randperm(len(x), generator=order)
+        batch = shuffled[turn * batch_size : (turn + 1) * batch_size][rank::world]
+        images = x[batch] if augment is None else augment(x[batch], chance)
+        images, labels = fabric.to_device((images, y[batch]))
+        wrapped.train()  # here, because the caller may have scored the model since the last step
+        s = wrapped(images)
+        loss = F.binary_cross_entropy_with_logits(s, labels)
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        optimiser.step()
+        schedule.step()
+        right = ((s.detach() > 0) == (labels > 0.5)).float().mean()
+        yield Step(step, steps, float(loss.detach()), float(right))
+    model.eval()
+
+
+@torch.no_grad()
+def score(model: nn.Module, x: Tensor, *, batch_size: int = 500) -> Tensor:
+    r"""Return each image's score :math:`\sigma(s)`, from 0 (real) to 1 (generated): (N,), on the CPU.
+
+    ``x``: (N, C, H, W) in [0, 1], on any device. The model is left in the mode it was in. Raises
+    ``ValueError`` for another shape or range, or a model that does not give one logit per image.
+    """
+    check_images(x)
+    where = next((p.device for p in model.parameters()), x.device)
+    with evaluating(model):
+        parts = [model(batch.to(where)) for batch in x.split(batch_size)]
+    s = torch.cat(parts)
+    if s.shape != (len(x),):
+        raise ValueError(f"model: expected one logit per image, got shape {tuple(s.shape)}")
+    return torch.sigmoid(s.float()).cpu()
