@@ -40,8 +40,7 @@ def check_machine(backend):
     if sys.version_info < OLDEST:
         stop(
             "this needs Python %d.%d or newer, and %s is %d.%d. Install a newer one, or name it: "
-            "make PYTHON=python3.12 ..."
-            % (*OLDEST, sys.executable, *sys.version_info[:2])
+            "make PYTHON=python3.12 ..." % (*OLDEST, sys.executable, *sys.version_info[:2])
         )
     try:
         import ensurepip  # noqa: F401
