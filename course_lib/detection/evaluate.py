@@ -211,7 +211,7 @@ def _resample(y: Array, groups: Array | None, n: int, seed: int) -> Array:
 def _measure(s: Array, y: Array, w: Array, threshold: float) -> dict[str, Array]:
     """Return each measure under each row of weights ``w`` (B, N): arrays (B,).
 
-    All resamples share one sorting of the scores, which makes this some fifty times as fast as calling
+    All resamples share one sorting of the scores, which makes this many times as fast as calling
     the functions of ``metrics`` on each; a test holds both to the same values.
     """
     order = np.argsort(-s, kind="stable")
