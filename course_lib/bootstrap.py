@@ -82,6 +82,11 @@ def likely_cause(text):
         return "the disk is full. Free some space and run the same command again."
     if "hash" in lower and "mismatch" in lower:
         return "a package is not the one that was locked (its hash differs). Nothing was installed from it."
+    if "certificate" in lower:
+        return (
+            "the registry's certificate is not trusted here, as happens behind a proxy that opens TLS. "
+            "If this machine's own certificates know it: UV_SYSTEM_CERTS=1 make ..."
+        )
     network = (
         "dns",
         "connect",
@@ -167,14 +172,26 @@ def main():
         run([uv, "pip", "install", "--torch-backend=cpu", "--no-deps", *torch], "installing torch")
         say("installing what requirements.lock lists, hashes checked")
         run(
-            [uv, "pip", "install", "--require-hashes", "--no-deps", "-r", filtered],
+            [
+                uv,
+                "pip",
+                "install",
+                "--require-hashes",
+                "--no-deps",
+                "--compile-bytecode",
+                "-r",
+                filtered,
+            ],
             "installing the requirements",
         )
     else:
         say(
             "installing what requirements.lock lists, hashes checked (about 6 GB with CUDA's libraries)"
         )
-        run([uv, "pip", "sync", "--require-hashes", LOCK], "installing the requirements")
+        run(
+            [uv, "pip", "sync", "--require-hashes", "--compile-bytecode", LOCK],
+            "installing the requirements",
+        )
     say("installing this package")
     run(
         [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."],

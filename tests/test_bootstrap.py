@@ -74,6 +74,7 @@ def test_an_unknown_torch_is_told() -> None:
     ("written", "told"),
     [
         ("error: failed to lookup address: dns error", "registry cannot be reached"),
+        ("client error (Connect): invalid peer certificate", "UV_SYSTEM_CERTS=1"),
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
         ("Hash mismatch for `torch==2`", "its hash differs"),
         ("something else", "see the lines above"),
