@@ -46,6 +46,7 @@ def launch(
         raise ValueError(f"seed: expected 0 <= seed < 2**32 - 1, got {seed}")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(_PRECISIONS)}; got {precision!r}")
+    by_command_line = "LT_CLI_USED" in os.environ  # set by `fabric run`, which has chosen already
     settings: dict[str, Any] = {
         "accelerator": accelerator,
         "devices": devices,
@@ -53,16 +54,15 @@ def launch(
         "precision": precision,
         "strategy": strategy,
     }
-    if "LT_CLI_USED" in os.environ:  # set by `fabric run`; it has chosen, and Fabric refuses two
-        settings = {}
     try:
-        fabric = Fabric(**settings)
+        fabric = Fabric() if by_command_line else Fabric(**settings)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"accelerator={accelerator!r}, devices={devices!r}: this machine cannot give that "
             f"({error}); accelerator='auto' takes what is there"
         ) from error
-    fabric.launch()
+    if not by_command_line:  # its processes are running, and Fabric refuses to start them twice
+        fabric.launch()
     seed_everything(seed + fabric.global_rank, verbose=False)
     return fabric
 

@@ -164,7 +164,7 @@ def test_close_text_sees_twice_the_tolerance(value: float, tolerance: float) -> 
 # --- plain Markdown ------------------------------------------------------------------------------
 
 BOOK = plain.Book(
-    titles={"ch-pca": "PCA", "represent/pca": "PCA"}, references={"g14": "Goodfellow et al., 2014"}
+    titles={"ch-pca": "PCA", "pca": "PCA"}, references={"g14": "Goodfellow et al., 2014"}
 )
 
 

@@ -185,9 +185,7 @@ def _role(
             raise PlainError(f"no reference for {text!r} in the bibliography")
         return f"({'; '.join(found)})" if role != "cite:t" else "; ".join(found)
     if role in ("ref", "doc"):
-        title = (
-            shown or book.titles.get(target.lstrip("/")) or book.titles.get(target.split("/")[-1])
-        )
+        title = shown or book.titles.get(target.split("/")[-1])
         if not title:
             raise PlainError(f"nothing is labelled {target!r}")
         return f"*{title}*"

@@ -6,12 +6,10 @@ each takes its share of one global batch of data and of noise.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from course_lib import device
@@ -24,8 +22,7 @@ ROUNDS = 4
 def main(folder: Path) -> None:
     """Train, and save ``rank<r>.pt`` with the weights after the first and after the last round."""
     torch.set_num_threads(1)
-    # Under `fabric run` the command line has chosen, and Fabric starts by being made.
-    fabric = Fabric() if "LT_CLI_USED" in os.environ else Fabric(accelerator="cpu", devices=1)
+    fabric = device.launch(accelerator="cpu")  # under `fabric run` the command line decides
     # Other weights in each process: rank 0's must win, as data-parallel training promises.
     start = device.generator(fabric.global_rank)
     generator = networks.mlp(2, 2, width=16, generator=start)
