@@ -5,6 +5,7 @@ Everything here is what Jupyter Book does not do by itself. Nothing here knows a
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def _inject_times(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     minutes = app.env.metadata[docname].get("reading_minutes", 1)
     text = (
         f"{minutes} minutes to read · {executed['runtime']:.0f} seconds to run on the machine that "
-        "built this page (two CPU cores, no GPU)"
+        f"built this page ({os.cpu_count()} CPU cores)"
     )
     paragraph = nodes.paragraph("", text, classes=["course-times"])
     title.parent.insert(title.parent.index(title) + 1, paragraph)
