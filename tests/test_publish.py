@@ -331,7 +331,7 @@ def test_a_reader_s_own_copy_is_never_overwritten(
     pages = [page(tmp_path / "text", CHECKED, name) for name in ("part/a", "part/b")]
     monkeypatch.setattr(chapters, "chapters", lambda: pages)
     monkeypatch.setattr(cache, "glued", lambda _page: {})
-    monkeypatch.setattr(chapters, "book_index", lambda _site: BOOK)
+    monkeypatch.setattr(chapters, "book_index", lambda: BOOK)
     folder = tmp_path / "notebooks"
     assert list(copies.refresh(folder)) == ["part/a: written", "part/b: written"]
     assert list(copies.refresh(folder)) == ["part/a: up to date", "part/b: up to date"]

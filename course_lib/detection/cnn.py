@@ -6,7 +6,6 @@ Chapter: book/detect/first_detector.md
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib import device
-from course_lib.classifiers import evaluating
+from course_lib.classifiers import Step, evaluating
 from course_lib.detection.processing import check_images
 
 #: A change made to a training batch: (N, C, H, W) and a CPU generator in, the same shape out.
@@ -65,16 +64,6 @@ class DetectorNet(nn.Module):
         h = F.relu(self.conv4(h))
         logit: Tensor = self.linear(h.mean(dim=(2, 3)))
         return logit.squeeze(1)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One training step: ``step`` of ``steps``, and the loss and accuracy on its batch."""
-
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
 
 
 def train_detector(

@@ -80,7 +80,7 @@ def book(*, clean: bool = False) -> Iterator[str]:
 
 
 def _notebooks() -> Iterator[str]:
-    index = chapters.book_index(site.address())
+    index = chapters.book_index()
     count = 0
     for page in chapters.chapters():
         if page.executed:

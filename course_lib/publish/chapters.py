@@ -170,7 +170,7 @@ def convert(folder: Path) -> list[Path]:
 
 
 @cache
-def book_index(site: str = "") -> Book:
+def book_index() -> Book:
     """Collect the titles and references that the chapters' plain text needs."""
     titles: dict[str, str] = {}
     for page in chapters():
@@ -180,9 +180,7 @@ def book_index(site: str = "") -> Book:
             titles[match[1]] = match[2].strip()
         for match in re.finditer(r"\{exercise\}[ \t]*(.*)\n\s*:label: ([\w:.-]+)", text):
             titles[match[2]] = match[1].strip() or "Exercise"
-    return Book(
-        titles=titles, references=_references(root() / "book" / "references.bib"), site=site
-    )
+    return Book(titles=titles, references=_references(root() / "book" / "references.bib"))
 
 
 def _references(path: Path) -> dict[str, str]:

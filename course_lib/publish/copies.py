@@ -27,7 +27,7 @@ def refresh(folder: Path) -> Iterator[str]:
     """
     record_path = folder / RECORD
     made: dict[str, str] = json.loads(record_path.read_text()) if record_path.is_file() else {}
-    index = chapters.book_index(site.address())
+    index = chapters.book_index()
     for page in chapters.chapters():
         if not page.executed:
             continue

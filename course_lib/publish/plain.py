@@ -37,7 +37,6 @@ class Book:
 
     titles: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
-    site: str = ""
 
 
 def plain(text: str, *, book: Book, folder: Path, values: Mapping[str, object]) -> str:
