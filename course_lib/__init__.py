@@ -19,6 +19,7 @@ __all__ = [
     "data",
     "detection",
     "device",
+    "figures",
     "gans",
     "metrics",
     "pca",

@@ -76,21 +76,39 @@ def show(figure: Figure, *, alt: str) -> None:
 
     Raises ``ValueError`` for an alt text that is empty or says nothing (fewer than 15 characters).
     """
-    text = " ".join(alt.split())
-    if len(text) < 15:
-        raise ValueError(f"alt: expected a sentence that says what the figure shows, got {alt!r}")
     from IPython.display import display
 
+    content, metadata = png(figure, alt=alt)
+    display(
+        {"image/png": content, "text/plain": f"[Figure: {metadata['alt']}]"},
+        raw=True,
+        metadata={"image/png": metadata},
+    )
+
+
+def png(figure: Figure, *, alt: str) -> tuple[bytes, dict[str, Any]]:
+    """Return ``figure`` as a PNG and what goes with it (``alt``, ``width``, ``height``); close it.
+
+    Raises ``ValueError`` for an alt text that is empty or says nothing (fewer than 15 characters).
+    """
+    text = alt_text(alt)
     buffer = io.BytesIO()
     # No time stamp in the file: the same figure is the same bytes.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     width, height = (round(inches * 100) for inches in figure.get_size_inches())
     plt.close(figure)
-    display(
-        {"image/png": buffer.getvalue(), "text/plain": f"[Figure: {text}]"},
-        raw=True,
-        metadata={"image/png": {"alt": text, "width": width, "height": height}},
-    )
+    return buffer.getvalue(), {"alt": text, "width": width, "height": height}
+
+
+def alt_text(alt: str) -> str:
+    """Return an alt text on one line.
+
+    Raises ``ValueError`` if it is empty or says nothing (fewer than 15 characters).
+    """
+    text = " ".join(alt.split())
+    if len(text) < 15:
+        raise ValueError(f"alt: expected a sentence that says what the figure shows, got {alt!r}")
+    return text
 
 
 def grid(

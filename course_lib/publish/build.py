@@ -48,7 +48,13 @@ def book(*, clean: bool = False) -> Iterator[str]:
     ]
     lines: list[str] = []
     # A chapter's kernel imports the package from the checkout, and MPL must not ask for a screen.
-    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
+    # Its live figures are for a page: no kernel will be there to answer a widget.
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONUNBUFFERED": "1",
+        "COURSE_FIGURES": "page",
+    }
     with subprocess.Popen(
         command,
         cwd=top,

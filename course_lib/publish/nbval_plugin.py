@@ -7,6 +7,7 @@ the cache with the outputs nbval saw, and the book is built from those: each cha
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from pathlib import Path
@@ -62,6 +63,11 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         if hasattr(item, "cell_num"):
             item.compare_outputs = lambda outputs, _reference, item=item: _compare(item, outputs)
+
+
+def pytest_configure() -> None:
+    """What runs here is published: live figures are shown as a page has them, without a kernel."""
+    os.environ["COURSE_FIGURES"] = "page"
 
 
 class _Runs:

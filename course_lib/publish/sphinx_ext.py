@@ -1,4 +1,4 @@
-"""This book's part of Sphinx: alt text, measured times, buttons that work, cards, a cache never stale.
+"""This book's part of Sphinx: alt text, live figures, measured times, buttons that work, cards.
 
 Everything here is what Jupyter Book does not do by itself. Nothing here knows a chapter's subject.
 """
@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from course_lib.figures import figure
 from course_lib.publish import cache, site
 
 LOGGER = logging.getLogger(__name__)
@@ -47,6 +48,52 @@ class AltTextImages(MimeRenderPlugin):  # type: ignore[misc]
             # The width is where the figure is drawn at; the height follows on a narrow screen.
             node.attributes.pop("height", None)
         return rendered
+
+
+class live_figure(nodes.General, nodes.Element):  # type: ignore[misc]  # noqa: N801
+    """A live figure: what ``Figure.page`` returned, around its picture."""
+
+
+class LiveFigures(MimeRenderPlugin):  # type: ignore[misc]
+    """Put a figure of ``course_lib.figures`` on the page as a custom element around its picture."""
+
+    mime_priority_overrides = (("*", figure.MIME, 1),)
+
+    @staticmethod
+    def handle_mime(
+        renderer: NbElementRenderer, data: MimeData, inline: bool
+    ) -> list[nodes.Element] | None:
+        """Render a live figure; leave every other type to the others."""
+        if data.mime_type != figure.MIME:
+            return None
+        picture = data.content["picture"]
+        image = MimeData(
+            "image/png",
+            picture["png"],
+            cell_metadata=data.cell_metadata,
+            output_metadata={"image/png": picture},
+            line=data.line,
+        )
+        node = live_figure(page=data.content)
+        node += AltTextImages.handle_mime(renderer, image, inline) or []
+        return [node]
+
+
+def _visit_live_figure(translator: Any, node: live_figure) -> None:
+    # Written with the page, not when the chapter is read: a page may be written again from what
+    # was read before, into a folder that has been emptied.
+    builder = translator.builder
+    figure.write(node["page"], Path(builder.outdir) / "_figures")
+    up = "../" * builder.current_docname.count("/")
+    translator.body.append(figure.opening(node["page"], f"{up}_figures"))
+
+
+def _depart_live_figure(translator: Any, node: live_figure) -> None:
+    translator.body.append(figure.CLOSING)
+
+
+def _only_its_picture(translator: Any, node: live_figure) -> None:
+    """On paper a live figure is the picture inside it."""
 
 
 def _check_alt_text(app: Sphinx, doctree: nodes.document) -> None:
@@ -203,6 +250,9 @@ def _configure(app: Sphinx, config: Any) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the above; Sphinx calls this."""
     app.add_directive("course-cards", Cards)
+    picture = (_only_its_picture, _only_its_picture)
+    live = (_visit_live_figure, _depart_live_figure)
+    app.add_node(live_figure, html=live, latex=picture, text=picture, man=picture, texinfo=picture)
     app.connect("config-inited", _configure, priority=10)
     app.connect("doctree-read", _check_alt_text)
     app.connect("doctree-read", _measure_reading)
