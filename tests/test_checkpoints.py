@@ -139,6 +139,53 @@ def test_every_shipped_checkpoint_has_a_card_a_recipe_and_a_small_file() -> None
         assert json.loads((checkpoints.SHIPPED / f"{name}.json").read_text())["name"] == name
 
 
+def reel(frames: int = 3) -> checkpoints.Film:
+    g = torch.Generator().manual_seed(0)
+    pictures = torch.rand(frames, 2, 1, 4, 4, generator=g)
+    losses = {"D's loss": torch.rand(9, generator=g), "G's loss": torch.rand(9, generator=g)}
+    return checkpoints.Film(torch.tensor([0, 4, 9][:frames]), pictures, losses)
+
+
+def test_a_film_comes_back_in_256_levels(folder: Path) -> None:
+    recorded = reel()
+    card = checkpoints.save(folder, "line", linear(), ABOUT, recorded)
+    assert card.film_sha256
+    found = checkpoints.film("line")
+    assert found.steps.tolist() == [0, 4, 9]
+    assert float((found.frames - recorded.frames).abs().max()) <= 0.5 / 255 + 1e-6
+    for name, loss in recorded.losses.items():
+        assert torch.allclose(found.losses[name], loss, atol=1e-3)
+
+
+def test_no_film_and_a_damaged_film_are_named(folder: Path) -> None:
+    checkpoints.save(folder, "line", linear(), ABOUT)
+    with pytest.raises(ValueError, match="'line' has no film"):
+        checkpoints.film("line")
+    checkpoints.save(folder, "line", linear(), ABOUT, reel())
+    path = folder / "line.film"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"line\.film has .* cut short or changed"):
+        checkpoints.film("line")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"line\.film has 0 bytes"):
+        checkpoints.film("line")
+
+
+def test_the_shipped_film_ends_with_what_the_checkpoint_draws() -> None:
+    """The last frame is the finished generator's, on noise that the recipe names."""
+    from course_lib.gans.networks import DCGANGenerator
+    from course_lib.recipes import dcgan_digits as recipe
+
+    film = checkpoints.film("dcgan-digits")
+    generator = checkpoints.load("dcgan-digits", DCGANGenerator(recipe.LATENT, recipe.CHANNELS))
+    card = checkpoints.card("dcgan-digits")
+    z = torch.randn(recipe.FILMED, recipe.LATENT, generator=device.generator(card.seed + 20_000))
+    with torch.no_grad():
+        drawn = generator(z)
+    assert int(film.steps[-1]) == card.steps == len(film.losses["G's loss"])
+    assert float((film.frames[-1] - drawn).abs().max()) < 0.01
+
+
 def test_an_unknown_recipe_lists_the_recipes(tmp_path: Path) -> None:
     fabric = device.launch(accelerator="cpu")
     with pytest.raises(ValueError, match="no recipe 'gold'; there are "):

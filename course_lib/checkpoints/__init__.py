@@ -1,7 +1,8 @@
 """Small trained weights, each with a card that says what it is and the recipe that made it.
 
 A checkpoint is two files: ``<name>.safetensors`` (weights, which cannot run code when opened) and
-``<name>.json`` (its card, with the SHA-256 of the weights). ``course train NAME`` makes both anew.
+``<name>.json`` (its card, with the SHA-256 of the weights); some have a third, ``<name>.film``, that
+shows their training. ``course train NAME`` makes them anew.
 
 Chapter: book/welcome/how_to_use.md
 """
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -46,6 +47,7 @@ class Card:
     parameters: int
     sha256: str
     versions: dict[str, str] = field(default_factory=dict)
+    film_sha256: str = ""
 
     def to_markdown(self) -> str:
         """Return the card as Markdown, for the book's page of models."""
@@ -70,6 +72,18 @@ class Card:
         ]
         lines += [f"| {key} | {value} |" for key, value in rows.items() if value]
         return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A training as it went: the same noise drawn at several steps, and the losses of every step.
+
+    ``steps``: (T,), rising; ``frames``: (T, N, C, H, W) in [0, 1]; ``losses``: a name each, (S,).
+    """
+
+    steps: Tensor
+    frames: Tensor
+    losses: dict[str, Tensor]
 
 
 def folders() -> list[Path]:
@@ -105,6 +119,21 @@ def card(name: str) -> Card:
         ) from error
 
 
+def film(name: str) -> Film:
+    """Return the recording of the training that made the checkpoint ``name``.
+
+    Raises ``ValueError`` for an unknown name, a checkpoint with no recording, and one that is
+    truncated or was changed.
+    """
+    path = _find(name).with_suffix(".film")
+    if not card(name).film_sha256:
+        raise ValueError(f"name: the checkpoint {name!r} has no film of its training")
+    content = _verified(name, path, card(name).film_sha256)
+    parts = safetensors.torch.load(content)
+    steps, frames = parts.pop("steps"), parts.pop("frames")
+    return Film(steps, frames.float() / 255, {key: value.float() for key, value in parts.items()})
+
+
 def load(name: str, module: Module) -> Module:
     """Fill ``module`` with the weights of the checkpoint ``name`` and return it in evaluation mode.
 
@@ -115,15 +144,7 @@ def load(name: str, module: Module) -> Module:
     module of another architecture.
     """
     path = _find(name)
-    expected = card(name)
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected.sha256:
-        raise ValueError(
-            f"checkpoint {name!r}: {path.name} has {len(content):,} bytes with SHA-256 {found[:12]}..., "
-            f"its card says {expected.sha256[:12]}...: it was cut short or changed. Restore it from "
-            f"the package or make it anew with: course train {name}"
-        )
+    content = _verified(name, path, card(name).sha256)
     try:
         weights = safetensors.torch.load(content)
     except Exception as error:
@@ -136,7 +157,20 @@ def load(name: str, module: Module) -> Module:
     return module.eval()
 
 
-def _check_fit(name: str, module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+def _verified(name: str, path: Path, sha256: str) -> bytes:
+    """Return the file's bytes if they are those that the card speaks of."""
+    content = path.read_bytes() if path.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"checkpoint {name!r}: {path.name} has {len(content):,} bytes with SHA-256 {found[:12]}..., "
+            f"its card says {sha256[:12]}...: it was cut short or changed. Restore it from "
+            f"the package or make it anew with: course train {name}"
+        )
+    return content
+
+
+def _check_fit(name: str, module: nn.Module, weights: dict[str, Tensor]) -> None:
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = [
@@ -150,10 +184,13 @@ def _check_fit(name: str, module: nn.Module, weights: dict[str, torch.Tensor]) -
         )
 
 
-def save(folder: Path, name: str, module: nn.Module, about: dict[str, Any]) -> Card:
+def save(
+    folder: Path, name: str, module: nn.Module, about: dict[str, Any], film: Film | None = None
+) -> Card:
     """Write ``module``'s weights and their card into ``folder``, both or neither, and return the card.
 
-    ``about`` holds the card's fields except ``name``, ``parameters`` and ``sha256``.
+    ``about`` holds the card's fields except ``name``, ``parameters`` and the hashes. ``film``: a
+    recording of the training; its pictures are kept in 256 levels, its losses in half precision.
 
     Raises ``ValueError`` for weights with NaN or infinity and for missing fields, ``OSError`` when
     the disk is full; what was there before is then still there.
@@ -163,11 +200,13 @@ def save(folder: Path, name: str, module: nn.Module, about: dict[str, Any]) -> C
     if broken:
         raise ValueError(f"module: weights that are not finite: {', '.join(broken)}")
     content = safetensors.torch.save(weights)
+    reel = b"" if film is None else _develop(film)
     try:
         made = Card(
             name=name,
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             sha256=hashlib.sha256(content).hexdigest(),
+            film_sha256=hashlib.sha256(reel).hexdigest() if reel else "",
             **about,
         )
     except TypeError as error:
@@ -178,7 +217,8 @@ def save(folder: Path, name: str, module: nn.Module, about: dict[str, Any]) -> C
     # pair whose hashes differ, which `load` refuses by name.
     pending: list[tuple[str, Path]] = []
     try:
-        for suffix, payload in ((".json", text.encode()), (".safetensors", content)):
+        payloads = [(".json", text.encode()), *([(".film", reel)] if reel else [])]
+        for suffix, payload in (*payloads, (".safetensors", content)):
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}")
             pending.append((temporary, folder / f"{name}{suffix}"))
             with os.fdopen(handle, "wb") as file:
@@ -192,3 +232,9 @@ def save(folder: Path, name: str, module: nn.Module, about: dict[str, Any]) -> C
         for temporary, _ in pending:
             Path(temporary).unlink(missing_ok=True)
     return made
+
+
+def _develop(film: Film) -> bytes:
+    frames = (film.frames.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()
+    losses = {key: value.half().contiguous() for key, value in film.losses.items()}
+    return safetensors.torch.save({"steps": film.steps, "frames": frames, **losses})

@@ -39,6 +39,7 @@ class Progress:
     module: nn.Module | None = None
     measures: dict[str, float] | None = None
     about: dict[str, str] | None = None
+    film: checkpoints.Film | None = None
 
 
 def names() -> list[str]:
@@ -81,4 +82,5 @@ def make(
                     "python": platform.python_version(),
                 },
             },
+            progress.film,
         )
