@@ -66,7 +66,8 @@ class Figure:
         picture = self.picture()
         faces: dict[str, Any] = {}
         if for_a_page():
-            faces[MIME] = {**self.page(), "picture": dict(picture)}
+            # As text: a notebook file sorts the keys of JSON, and the order of choices has a meaning.
+            faces[MIME] = json.dumps({**self.page(), "picture": picture})
         else:
             shown = self.widget()._repr_mimebundle_()
             faces |= shown[0] if isinstance(shown, tuple) else shown

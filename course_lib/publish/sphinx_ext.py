@@ -5,6 +5,7 @@ Everything here is what Jupyter Book does not do by itself. Nothing here knows a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -66,7 +67,8 @@ class LiveFigures(MimeRenderPlugin):  # type: ignore[misc]
         """Render a live figure; leave every other type to the others."""
         if data.mime_type != figure.MIME:
             return None
-        picture = data.content["picture"]
+        page = json.loads(data.content)
+        picture = page["picture"]
         image = MimeData(
             "image/png",
             picture["png"],
@@ -74,7 +76,7 @@ class LiveFigures(MimeRenderPlugin):  # type: ignore[misc]
             output_metadata={"image/png": picture},
             line=data.line,
         )
-        node = live_figure(page=data.content)
+        node = live_figure(page=page)
         node += AltTextImages.handle_mime(renderer, image, inline) or []
         return [node]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
 from IPython.testing.globalipapp import start_ipython
@@ -116,7 +117,32 @@ class TestDisplay:
         assert set(faces) == {figure.MIME, "image/png", "text/plain"}
         assert metadata["image/png"]["alt"] == "A coloured picture of four by four pixels."
         assert base64.b64decode(faces["image/png"]).startswith(b"\x89PNG")
-        assert faces[figure.MIME]["picture"]["png"] == faces["image/png"]
+        assert json.loads(faces[figure.MIME])["picture"]["png"] == faces["image/png"]
+
+    def test_choices_keep_their_order_in_a_notebook_file(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """nbformat sorts the keys of JSON outputs when it writes a file."""
+        monkeypatch.setenv("COURSE_FIGURES", "page")
+        caught: list[Any] = []
+        monkeypatch.setattr(
+            "IPython.display.display", lambda data, raw, metadata: caught.append(data)
+        )
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+        figures.fgsm_explorer(
+            model,
+            torch.rand(1, 1, 2, 2),
+            torch.tensor([0]),
+            bim=lambda model, x, *_: x,
+            methods={"one step": (1, 1.0), "eight steps": (8, 0.25)},
+            title="Order",
+            alt="Four pixels and two bars.",
+        )._ipython_display_()
+        output = nbformat.v4.new_output("display_data", data=caught[0])
+        cell = nbformat.v4.new_code_cell(outputs=[output])
+        text = nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))
+        read = nbformat.reads(text, as_version=4).cells[0].outputs[0].data[figure.MIME]
+        assert list(json.loads(read)["element"]["spec"]["methods"]) == ["one step", "eight steps"]
 
     def test_in_jupyter(
         self, shown: Callable[[], tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch

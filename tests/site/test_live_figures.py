@@ -32,7 +32,7 @@ def opened(browser: Browser, url: str, **options: Any) -> tuple[BrowserContext, 
     context = browser.new_context(reduced_motion="reduce", **options)
     page = context.new_page()
     responses: list[Any] = []
-    page.on("response", responses.append)
+    page.on("response", lambda response: responses.append(response))
     page.goto(url, wait_until="networkidle")
     return context, page, responses
 
@@ -77,11 +77,11 @@ def test_a_page_without_figures_loads_nothing_of_them(page_name: str) -> None:
     assert ("_figures/" in text) == ("<course-figure>" in text)
 
 
-@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize("where", PAGES)
 def test_figures_start_when_they_are_reached_and_stay_small(
-    browser: Browser, address: str, page_name: str
+    browser: Browser, address: str, where: str
 ) -> None:
-    context, page, responses = opened(browser, address + page_name)
+    context, page, responses = opened(browser, address + where)
     figures = live(page)
     assert figures
     sent = {
@@ -89,7 +89,7 @@ def test_figures_start_when_they_are_reached_and_stay_small(
         for r in responses
         if "_figures/" in r.url
     }
-    text = (build.html() / page_name).read_text(encoding="utf-8")
+    text = (build.html() / where).read_text(encoding="utf-8")
     for element in re.findall(
         r'_figures/([\w.]+\.mjs)"></script><course-figure>(.*?)</script>', text
     ):
@@ -100,14 +100,14 @@ def test_figures_start_when_they_are_reached_and_stay_small(
     context.close()
 
 
-@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize("where", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessible_and_narrow_when_alive(
-    browser: Browser, address: str, page_name: str, scheme: Any
+    browser: Browser, address: str, where: str, scheme: Any
 ) -> None:
     context, page, _ = opened(
         browser,
-        address + page_name,
+        address + where,
         viewport={"width": 390, "height": 800},
         color_scheme=scheme,
     )
@@ -121,11 +121,11 @@ def test_accessible_and_narrow_when_alive(
     context.close()
 
 
-@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize("where", PAGES)
 def test_without_javascript_there_is_a_picture(
-    browser: Browser, address: str, page_name: str
+    browser: Browser, address: str, where: str
 ) -> None:
-    context, page, _ = opened(browser, address + page_name, java_script_enabled=False)
+    context, page, _ = opened(browser, address + where, java_script_enabled=False)
     for picture in page.locator("course-figure img").all():
         picture.scroll_into_view_if_needed()
         assert picture.is_visible()

@@ -80,9 +80,11 @@ async function mount(host, shadow, { view }, { spec, arrays, ask }) {
   };
   const { node, started } = view(figure);
   const box = h("div", { class: "live", role: "group", "aria-label": spec.title }, h("p", { class: "title" }, spec.title), node, live);
-  await started;
-  shadow.querySelector(".live")?.remove();
+  // In place before the first drawing, which asks the style sheet for its colours; seen after it.
+  box.hidden = true;
   shadow.append(box);
+  await started;
+  box.hidden = false;
   return { state, stop: () => stops.forEach((f) => f()) };
 }
 

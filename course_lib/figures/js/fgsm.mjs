@@ -37,11 +37,11 @@ export const fgsmExplorer = {
     const { shape, labels, names, methods } = spec;
     const each = shape.reduce((a, b) => a * b, 1);
     const pixels = (index) => Float32Array.from(arrays.images.subarray(index * each, (index + 1) * each), (v) => v / 255);
-    const wide = 128;
+    const wide = 116;
     const before = picture(shape, wide, "the image x");
     const change = picture(shape, wide, "what was added");
     const after = picture(shape, wide, "what the network sees");
-    const answer = bars(names, "probability", { width: 250, height: 128 });
+    const answer = bars(names, "probability", { width: 240, height: 116 });
     const status = h("p", { class: "status" });
     Object.assign(state, { index: 0, eps: spec.start, method: Object.keys(methods)[0] });
 

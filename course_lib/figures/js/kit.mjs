@@ -60,7 +60,7 @@ export function picture([channels, height, width], shownWidth, caption = "") {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const pixels = context.createImageData(width, height);
   return {
-    node: h("figure", {}, canvas, ...(caption ? [h("figcaption", {}, caption)] : [])),
+    node: h("figure", { style: `max-width:${shownWidth}px` }, canvas, ...(caption ? [h("figcaption", {}, caption)] : [])),
     canvas,
     draw(array, low = 0, high = 1) {
       const each = width * height;

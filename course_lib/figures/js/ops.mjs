@@ -11,39 +11,36 @@
 const gather = (node, weight, big, small) => link(node, weight, small, big, false);
 const spread = (node, weight, small, big) => link(node, weight, small, big, true);
 
+// Place by place of the small grid: the window's numbers lie in a row, as each channel's weights do,
+// so that the innermost loops are long and walk straight through memory.
 function link({ small: [m, sh, sw], big: [n, bh, bw], kernel: [kh, kw], stride: [dy, dx], padding: [py, px] }, weight, small, big, outwards) {
-  if (sh * sw === 1 && kh === bh && kw === bw && py + px === 0) {
-    // From or to a single pixel, a convolution is a dense layer.
-    const each = big.length;
-    for (let c = 0, k = 0; c < m; c++) {
-      let sum = 0;
-      if (outwards) for (let b = 0, s = small[c]; b < each; b++, k++) big[b] += weight[k] * s;
-      else for (let b = 0; b < each; b++, k++) sum += weight[k] * big[b];
-      if (!outwards) small[c] += sum;
-    }
-    return;
-  }
-  // Rows and columns of the small grid whose partner lies inside the big one, by place in the kernel.
-  const inside = (size, partners, k, stride, padding) => {
-    const first = Math.max(0, Math.ceil((padding - k) / stride));
-    return [first, Math.max(first, Math.min(size, Math.floor((partners - 1 + padding - k) / stride) + 1))];
-  };
-  const rows = Array.from({ length: kh }, (_, k) => inside(sh, bh, k, dy, py));
-  const columns = Array.from({ length: kw }, (_, k) => inside(sw, bw, k, dx, px));
-  for (let c = 0, k = 0; c < m; c++) {
-    for (let d = 0; d < n; d++) {
-      for (let ky = 0; ky < kh; ky++) {
-        const [top, bottom] = rows[ky];
-        for (let kx = 0; kx < kw; kx++, k++) {
-          const w = weight[k];
-          const [left, right] = columns[kx];
-          for (let y = top; y < bottom; y++) {
-            let s = (c * sh + y) * sw + left;
-            let b = (d * bh + y * dy + ky - py) * bw + left * dx + kx - px;
-            const end = s + right - left;
-            if (outwards) for (; s < end; s++, b += dx) big[b] += w * small[s];
-            else for (; s < end; s++, b += dx) small[s] += w * big[b];
+  const size = n * kh * kw;
+  const patch = new Float32Array(size);
+  const places = new Int32Array(size);
+  for (let y = 0, place = 0; y < sh; y++) {
+    for (let x = 0; x < sw; x++, place++) {
+      for (let d = 0, k = 0; d < n; d++) {
+        for (let ky = 0; ky < kh; ky++) {
+          const by = y * dy + ky - py;
+          for (let kx = 0; kx < kw; kx++, k++) {
+            const bx = x * dx + kx - px;
+            places[k] = by >= 0 && by < bh && bx >= 0 && bx < bw ? (d * bh + by) * bw + bx : -1;
           }
+        }
+      }
+      if (outwards) {
+        patch.fill(0);
+        for (let c = 0; c < m; c++) {
+          const s = small[c * sh * sw + place];
+          if (s !== 0) for (let k = 0, w = c * size; k < size; k++, w++) patch[k] += weight[w] * s;
+        }
+        for (let k = 0; k < size; k++) if (places[k] >= 0) big[places[k]] += patch[k];
+      } else {
+        for (let k = 0; k < size; k++) patch[k] = places[k] >= 0 ? big[places[k]] : 0;
+        for (let c = 0; c < m; c++) {
+          let sum = 0;
+          for (let k = 0, w = c * size; k < size; k++, w++) sum += weight[w] * patch[k];
+          small[c * sh * sw + place] += sum;
         }
       }
     }

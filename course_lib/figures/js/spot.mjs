@@ -54,7 +54,7 @@ export const spotTheFake = {
     });
     const rows = ["you", ...(scores ? ["the detector"] : []), "a coin, on average"].map((who) => ({ who, cell: h("td") }));
     const luck = h("p", { style: "margin:0.6rem 0 0" });
-    const past = h("ol", { style: "list-style:none;display:grid;grid-template-columns:repeat(auto-fill,minmax(62px,1fr));gap:0.4rem;padding:0;margin:0.9rem 0 0", "aria-label": "The pairs so far" });
+    const past = h("ol", { style: "list-style:none;display:grid;grid-template-columns:repeat(auto-fill,minmax(58px,1fr));gap:0.4rem;padding:0;margin:0.9rem 0 0", "aria-label": "The pairs so far" });
 
     function reset() {
       Object.assign(state, { round: 0, right: 0, detector: 0, answered: 0, picks: [], tail: null });
