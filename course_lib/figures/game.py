@@ -324,7 +324,7 @@ def _draw_plane(
         n = math.isqrt(len(values))
         edge = extent * n / (n - 1)
         axis.imshow(
-            values.reshape(n, n),
+            values.reshape(n, n).numpy(),
             extent=(-edge, edge, -edge, edge),
             origin="lower",
             cmap=shades,

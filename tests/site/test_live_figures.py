@@ -122,9 +122,7 @@ def test_accessible_and_narrow_when_alive(
 
 
 @pytest.mark.parametrize("where", PAGES)
-def test_without_javascript_there_is_a_picture(
-    browser: Browser, address: str, where: str
-) -> None:
+def test_without_javascript_there_is_a_picture(browser: Browser, address: str, where: str) -> None:
     context, page, _ = opened(browser, address + where, java_script_enabled=False)
     for picture in page.locator("course-figure img").all():
         picture.scroll_into_view_if_needed()
