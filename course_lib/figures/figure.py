@@ -38,7 +38,8 @@ Answer = Mapping[str, "Tensor | float | str | list[float]"]
 class Figure:
     """A live figure; IPython displays it as the last value of a cell, or by ``display(figure)``.
 
-    ``kind``: its name in js/element.mjs. ``title``: one line. ``alt``: what is seen and what it means.
+    ``kind``: what its JavaScript is called, an export of one of the sources in js/. ``title``: one
+    line. ``alt``: what is seen and what it means.
     ``spec``: what its JavaScript needs to know, as JSON. ``data``: uint8 or float arrays for it.
     ``programs``: networks, each a function that writes its program down (a page needs it; Jupyter
     does not). ``precision``: how weights travel. ``answers``: by question, what the kernel computes.
@@ -96,20 +97,20 @@ class Figure:
             name = f"{key}.{hashlib.sha256(content).hexdigest()[:12]}.bin"
             files[name] = base64.b64encode(content).decode()
             table.append({"key": key, "name": name, "contents": contents})
-        size = len(bundle.module(self.kind).encode()) + sum(
-            len(content) * 3 // 4 for content in files.values()
-        )
-        if size > BUDGET:
-            raise ValueError(
-                f"the figure {self.title!r} would send {size:,} bytes, more than {BUDGET:,}: show "
-                f"fewer images, a smaller network, or weights in float16"
-            )
         element = {
             "kind": self.kind,
             "spec": {"title": self.title, **self.spec},
             "programs": {name: program.spec for name, program in programs.items()},
             "files": table,
         }
+        texts = (bundle.module(self.kind), json.dumps(element))
+        size = sum(len(text.encode()) for text in texts)
+        size += sum(len(content) * 3 // 4 for content in files.values())
+        if size > BUDGET:
+            raise ValueError(
+                f"the figure {self.title!r} would send {size:,} bytes, more than {BUDGET:,}: show "
+                f"fewer images, a smaller network, or weights in float16"
+            )
         return {"element": element, "files": files}
 
     def widget(self) -> Any:

@@ -59,12 +59,51 @@ figures.latent_explorer(
     odd, torch.ones(4), title="Odd", alt="Four sorted grey pixels.", names=list("abcd")
 )"""
 
+#: A training loop of the notebook's own, in the kernel.
+GAME = """\
+from course_lib.gans import networks, objectives, training
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def play(G, D, settings):
+    noise, real = seeded(settings.seed), seeded(settings.seed + 1)
+    optimizers = [torch.optim.Adam(net.parameters(), betas=(0.5, 0.9)) for net in (G, D)]
+    rounds = training.train_gan(
+        G, D, iter(lambda: torch.randn(64, 1, generator=real), None),
+        lambda n: torch.randn(n, 1, generator=noise), objective=objectives.non_saturating,
+        g_optimizer=optimizers[0], d_optimizer=optimizers[1],
+    )
+    while True:
+        for optimizer, rate in zip(optimizers, (settings.g_rate, settings.d_rate)):
+            optimizer.param_groups[0]["lr"] = rate
+        yield next(rounds)
+
+
+G = networks.mlp(1, 1, width=8, generator=seeded(0))
+D = networks.mlp(1, 1, width=8, generator=seeded(1))
+game = figures.gan_game(
+    play, G=G, D=D, centres=torch.zeros(1, 1), spreads=1.0,
+    settings={"slow": figures.GameSettings(g_rate=1e-3, d_rate=2e-3)},
+    title="A game", alt="Two densities on a line and two losses.",
+)
+game"""
+
+#: A figure whose data travels to the widget.
+FILM = """\
+film = checkpoints.film("dcgan-digits")
+figures.training_scrubber(
+    film.steps, film.frames, film.losses, columns=6, title="A film", alt="Digits from a training."
+)"""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab with one notebook, on 127.0.0.1; yields its address."""
     folder = tmp_path_factory.mktemp("lab")
-    cells = [nbformat.v4.new_code_cell(source) for source in (LATENT, FGSM, ODD)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (LATENT, FGSM, ODD, GAME, FILM)]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(
         nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "figures.ipynb"
@@ -121,7 +160,7 @@ def notebook(browser: Browser, lab: str) -> Iterator[Page]:
     )
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
-        "document.querySelectorAll('.course-figure').length === 3 &&"
+        "document.querySelectorAll('.course-figure').length === 5 &&"
         "[...document.querySelectorAll('.course-figure')].every(f => f.state?.drawn)",
         timeout=60_000,
     )
@@ -188,6 +227,37 @@ def test_what_no_page_can_run_works_here_and_errors_are_shown(notebook: Page) ->
     # The figure goes on when the value is good again.
     move(notebook, 2, "a", 0.25)
     assert figure(notebook, 2).locator(".error").count() == 0
+
+
+def test_the_game_is_played_by_the_notebooks_own_loop(notebook: Page) -> None:
+    names: dict[str, Any] = {"torch": torch}
+    exec("from course_lib import figures\n" + GAME, names)
+    game = names["game"]
+    settings = {"k": 1, "g_rate": 1e-3, "d_rate": 2e-3, "loss": "non-saturating", "head_start": 0}
+    expected = game.answer("reset", id="here", settings=settings, seed=0)
+    shown = torch.tensor(state(notebook, 3, "samples"))
+    assert torch.allclose(shown, expected["samples"].flatten(), atol=1e-6)
+    for _ in range(3):
+        drawn = state(notebook, 3, "drawn")
+        figure(notebook, 3).get_by_role("button", name="Step").click()
+        notebook.wait_for_function(
+            "n => document.querySelectorAll('.course-figure')[3].state.drawn > n", arg=drawn
+        )
+        expected = game.answer("advance", id="here", rounds=1, settings=settings)
+    shown = torch.tensor(state(notebook, 3, "samples"))
+    assert state(notebook, 3, "round") == 3
+    assert torch.allclose(shown, expected["samples"].flatten(), atol=1e-5)
+    assert state(notebook, 3, "gLoss") == pytest.approx(expected["g_loss"][-1], rel=1e-5)
+
+
+def test_data_travels_to_the_widget(notebook: Page) -> None:
+    film = checkpoints.film("dcgan-digits")
+    seen = pixels(notebook, 4, "canvas")
+    assert float((seen[:28, :28] - 255 * film.frames[-1, 0, 0]).abs().max()) <= 0.51
+    figure(notebook, 4).get_by_role("button", name="First").click()
+    notebook.wait_for_timeout(100)
+    seen = pixels(notebook, 4, "canvas")
+    assert float((seen[:28, 29:57] - 255 * film.frames[0, 1, 0]).abs().max()) <= 0.51
 
 
 def test_follows_jupyters_dark_theme(notebook: Page) -> None:
