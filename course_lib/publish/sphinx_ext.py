@@ -229,13 +229,19 @@ def _mend(html: str) -> str:
 def _mend_pages(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
+    wanted: set[str] = set()
     for path in Path(app.outdir).rglob("*.html"):
         if "_static" in path.parts:
             continue
         before = path.read_text(encoding="utf-8")
+        wanted.update(re.findall(r"\b[\w-]+\.[0-9a-f]{12}\.(?:mjs|bin)\b", before))
         after = _mend(before)
         if after != before:
             path.write_text(after, encoding="utf-8")
+    # What figures of earlier builds left behind, which no page names any more.
+    for path in (Path(app.outdir) / "_figures").glob("*"):
+        if path.name not in wanted:
+            path.unlink()
 
 
 def _configure(app: Sphinx, config: Any) -> None:

@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,15 +217,26 @@ class TestLoading:
 
 
 class TestFallback:
+    @pytest.fixture
     def broken(
-        self, show: Callable[..., Page], tmp_path: Path, damage: Callable[[Path], None]
-    ) -> Page:
-        page = show(dense(), wait=False)
-        (file,) = (tmp_path / "_figures").glob("decoder.*.bin")
-        damage(file)
-        page.reload()
-        page.wait_for_selector("course-figure[failed]")
-        return page
+        self, show: Callable[..., Page], browser: Browser, tmp_path: Path
+    ) -> Iterator[Callable[[Callable[[Path], None]], Page]]:
+        """A page whose weights are damaged, in a browser that has never seen them whole."""
+        contexts = []
+
+        def open_page(damage: Callable[[Path], None]) -> Page:
+            address = show(dense(), wait=False).url
+            (file,) = (tmp_path / "_figures").glob("decoder.*.bin")
+            damage(file)
+            contexts.append(browser.new_context())
+            page = contexts[0].new_page()
+            page.goto(address)
+            page.wait_for_selector("course-figure[failed]")
+            return page
+
+        yield open_page
+        for context in contexts:
+            context.close()
 
     @pytest.mark.parametrize(
         ("damage", "says"),
@@ -249,9 +260,9 @@ class TestFallback:
         ids=["missing", "cut", "nonsense", "short", "long"],
     )
     def test_weights_that_do_not_load(
-        self, show: Callable[..., Page], tmp_path: Path, damage: Any, says: str
+        self, broken: Callable[[Any], Page], damage: Any, says: str
     ) -> None:
-        page = self.broken(show, tmp_path, damage)
+        page = broken(damage)
         text = page.locator("course-figure .error").text_content() or ""
         assert re.search(says, text) and "The picture shows its first state" in text
         assert page.get_by_role("img", name="A coloured picture").is_visible()
