@@ -132,7 +132,7 @@ def explorer(
     Two pictures and how much of each::
 
         figures.explorer(
-            lambda share: (a.flatten() + share @ (b - a).reshape(1, -1)).reshape(1, 1, 28, 28),
+            lambda share: (1 - share) * a + share * b,  # a, b: pictures (1, 1, 28, 28)
             [figures.Slider("share of b", 0, 1)],
             [figures.Picture("the mixture")],
             title="Half of each",

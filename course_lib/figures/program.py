@@ -263,9 +263,7 @@ def _arithmetic(op: str) -> Callable[..., _Value]:
         if alpha != 1:
             raise call.refuse(f"with alpha {alpha}")
         if isinstance(a, _Value) and isinstance(b, _Value):
-            if a.shape != b.shape:
-                raise call.refuse(f"of shapes {a.shape} and {b.shape}")
-            return call.emit(op, a, b)
+            return call.emit(op, _widened(call, a), _widened(call, b))
         if isinstance(a, _Value):
             return _with_constant(call, op, a, b)
         # A page has x op constant; constant - x is (-x) + constant.
@@ -282,11 +280,18 @@ def _arithmetic(op: str) -> Callable[..., _Value]:
 def _with_constant(call: _Call, op: str, x: _Value, constant: Any) -> _Value:
     if not isinstance(constant, Tensor):
         return call.emit(op, x, value=float(constant))
-    if call.shape != (1, *x.shape):
-        raise call.refuse(f"that widens {x.shape} to {call.shape[1:]}")
+    x = _widened(call, x)
     if constant.numel() == 1:
         return call.emit(op, x, value=float(constant))
     return call.emit(op, x, arrays={"c": constant.expand(call.shape)[0]})
+
+
+def _widened(call: _Call, x: _Value) -> _Value:
+    """Repeat a result as broadcasting does, where the other operand is larger."""
+    if call.shape == (1, *x.shape):
+        return x
+    places = torch.arange(math.prod(x.shape)).reshape(1, *x.shape)
+    return _taken(call, x, places.expand(call.shape))
 
 
 def _unary(op: str, **names: tuple[int, Any]) -> Callable[..., _Value]:

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -418,3 +419,19 @@ def test_wrong_input_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Slider("t", **options)  # type: ignore[arg-type]
+
+
+def test_the_example_in_the_book_works(show: Callable[..., Page]) -> None:
+    text = (Path(__file__).parents[2] / "book/welcome/how_to_use.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(figures\.explorer\(.*?)```", text, re.DOTALL)
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 1, 1, 28, 28, generator=g)
+    figure = eval(code, {"figures": figures, "a": a, "b": b})
+    page = show(figure)
+    page.get_by_label("share of b").fill("0.25")
+    raw = page.locator("course-figure").evaluate(
+        "f => { const c = f.shadowRoot.querySelector('canvas');"
+        "return Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data) }"
+    )
+    seen = torch.tensor(raw, dtype=torch.float32).reshape(28, 28, 4)[..., 0]
+    assert float((seen - 255 * (0.75 * a + 0.25 * b)[0, 0]).abs().max()) <= 0.51

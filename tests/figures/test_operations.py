@@ -155,6 +155,8 @@ MOVES = {
     "repeated": (lambda x: x.reshape(1, 1, 2, 2).repeat(1, 3, 1, 2), (4,)),
     "functions": (lambda x: (x.sin() + x.cos().abs() + 1.5).log() / (x * x + 1).sqrt(), (9,)),
     "split": (lambda x: torch.cat([part.exp() for part in x.split(2, dim=1)], dim=1), (6,)),
+    "times a picture": (lambda x: (1 - x[:, :1]) * torch.arange(12.0).reshape(1, 1, 3, 4), (2,)),
+    "of two shapes": (lambda x: x.reshape(1, 3, 1) * x.reshape(1, 1, 3) - x, (3,)),
     "one over": (lambda x: 1 / (x * x + 0.5), (5,)),
 }
 
