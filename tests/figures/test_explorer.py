@@ -428,7 +428,7 @@ def test_the_example_in_the_book_works(show: Callable[..., Page]) -> None:
     a, b = torch.rand(2, 1, 1, 28, 28, generator=g)
     figure = eval(code, {"figures": figures, "a": a, "b": b})
     page = show(figure)
-    page.get_by_label("share of b").fill("0.25")
+    page.get_by_role("slider", name="share of b").fill("25")  # in hundredths of its way
     raw = page.locator("course-figure").evaluate(
         "f => { const c = f.shadowRoot.querySelector('canvas');"
         "return Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data) }"
