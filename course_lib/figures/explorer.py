@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -12,20 +13,11 @@ import torch
 from matplotlib.figure import Figure as Drawing
 from torch import Tensor, nn
 
-from course_lib import plots
 from course_lib.classifiers import evaluating
-from course_lib.figures.figure import Answer, Figure
+from course_lib.figures.figure import COLOURS, Answer, Figure
 from course_lib.figures.program import Function, trace
 
 Colour: TypeAlias = Literal["real", "fake", "attack", "defence", "ink", "muted"]
-_COLOURS = {
-    "real": plots.REAL,
-    "fake": plots.FAKE,
-    "attack": plots.ATTACK,
-    "defence": plots.DEFENCE,
-    "ink": plots.INK,
-    "muted": plots.MUTED,
-}
 
 
 @dataclass(frozen=True)
@@ -150,18 +142,17 @@ def explorer(
         _check_declared(f"outputs[{i}]", output)
     start = [control.first for control in controls]
 
+    def as_shown() -> AbstractContextManager[None]:
+        return evaluating(function) if isinstance(function, nn.Module) else nullcontext()
+
     def values_at(values: Sequence[float]) -> list[Tensor]:
         x = torch.tensor([list(values)], dtype=torch.float32)
         if x.shape != (1, len(controls)):
             raise ValueError(
                 f"values: expected {len(controls)}, one per control; got {len(values)}"
             )
-        with torch.no_grad():
-            if isinstance(function, nn.Module):
-                with evaluating(function):
-                    returned = function(x)
-            else:
-                returned = function(x)
+        with torch.no_grad(), as_shown():
+            returned = function(x)
         found = [returned] if isinstance(returned, Tensor) else list(returned)
         if len(found) != len(outputs):
             raise ValueError(f"function: expected {len(outputs)} outputs, got {len(found)}")
@@ -182,9 +173,8 @@ def explorer(
             described[-1]["x"] = [float(x) for x in output.x]
 
     def program() -> Any:
-        if isinstance(function, nn.Module):
-            function.eval()
-        return trace(function, torch.tensor([start], dtype=torch.float32))
+        with as_shown():
+            return trace(function, torch.tensor([start], dtype=torch.float32))
 
     return Figure(
         kind="explorer",
@@ -204,8 +194,8 @@ def explorer(
 def _check_declared(name: str, output: Output) -> None:
     if isinstance(output, Picture) and not output.low < output.high:
         raise ValueError(f"{name}: expected low < high, got {output.low}, {output.high}")
-    if isinstance(output, Bars | Curve) and output.colour not in _COLOURS:
-        raise ValueError(f"{name}: expected a colour of {list(_COLOURS)}, got {output.colour!r}")
+    if isinstance(output, Bars | Curve) and output.colour not in COLOURS:
+        raise ValueError(f"{name}: expected a colour of {list(COLOURS)}, got {output.colour!r}")
     if isinstance(output, Bars) and len(output.labels) == 0:
         raise ValueError(f"{name}: expected one label or more, got none")
     if isinstance(output, Curve):
@@ -262,12 +252,12 @@ def _draw(outputs: Sequence[Output], values: Sequence[Tensor]) -> Drawing:
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
         elif isinstance(output, Bars):
-            axis.bar(range(len(output.labels)), array, color=_COLOURS[output.colour])
+            axis.bar(range(len(output.labels)), array, color=COLOURS[output.colour])
             axis.set_xticks(range(len(output.labels)), output.labels, fontsize=8)
             axis.set_ylim(0, 1)
             axis.grid(axis="x", visible=False)
         elif isinstance(output, Curve):
-            axis.plot([float(x) for x in output.x], array, color=_COLOURS[output.colour])
+            axis.plot([float(x) for x in output.x], array, color=COLOURS[output.colour])
             axis.set(xlabel=output.xlabel, ylabel=output.ylabel)
             if output.y is not None:
                 axis.set_ylim(*output.y)

@@ -31,6 +31,16 @@ MIME = "application/vnd.course-figure+json"
 #: Bytes that one figure's code, networks and data may be together, as they travel.
 BUDGET = 400_000
 
+#: The house's colours by the names that style.css has for them.
+COLOURS = {
+    "real": plots.REAL,
+    "fake": plots.FAKE,
+    "defence": plots.DEFENCE,
+    "attack": plots.ATTACK,
+    "muted": plots.MUTED,
+    "ink": plots.INK,
+}
+
 Answer = Mapping[str, "Tensor | float | str | list[float]"]
 
 

@@ -121,7 +121,6 @@ class _Writer:
             "input": list(example.shape[1:]),
             "nodes": self.nodes,
             "outputs": [value.index for value in outputs],
-            "shapes": [list(value.shape) for value in outputs],
         }
         return Program(spec, self.arrays)
 

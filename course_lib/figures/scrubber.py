@@ -15,19 +15,10 @@ from matplotlib.figure import Figure as Drawing
 from torch import Tensor
 
 from course_lib import plots
-from course_lib.figures.figure import Figure, to_bytes
+from course_lib.figures.figure import COLOURS, Figure, to_bytes
 
 #: Points that a loss curve is thinned to; a chart is not much wider.
 POINTS = 300
-
-_COLOURS = {
-    "real": plots.REAL,
-    "fake": plots.FAKE,
-    "defence": plots.DEFENCE,
-    "attack": plots.ATTACK,
-    "muted": plots.MUTED,
-    "ink": plots.INK,
-}
 
 
 def training_scrubber(
@@ -70,11 +61,11 @@ def training_scrubber(
         raise ValueError(f"steps: the losses end with step {total}, the steps with {found[-1]}")
     colours = colours or {}
     kinds = {
-        n: colours.get(n, k) for n, k in zip(losses, list(_COLOURS) * len(losses), strict=False)
+        n: colours.get(n, k) for n, k in zip(losses, list(COLOURS) * len(losses), strict=False)
     }
-    if not set(colours) <= set(losses) or not set(kinds.values()) <= set(_COLOURS):
+    if not set(colours) <= set(losses) or not set(kinds.values()) <= set(COLOURS):
         raise ValueError(
-            f"colours: expected one of {', '.join(_COLOURS)} for {', '.join(losses)}; got {colours}"
+            f"colours: expected one of {', '.join(COLOURS)} for {', '.join(losses)}; got {colours}"
         )
     start = count - 1 if start is None else start
     if not 0 <= start < count:
@@ -128,7 +119,7 @@ def training_scrubber(
             (i * every + 1 + min((i + 1) * every, total)) / 2 for i in range(-(-total // every))
         ]
         for name, values in curves.items():
-            right.plot(middles, values, lw=1, color=_COLOURS[kinds[name]], label=name)
+            right.plot(middles, values, lw=1, color=COLOURS[kinds[name]], label=name)
         right.axvline(found[start], color=plots.INK, lw=1.2)
         right.set(xlim=(0, total), ylim=edges, xlabel="step", ylabel="loss")
         right.legend(fontsize=8)

@@ -2,7 +2,8 @@
 import { h, slider, choice, button, percent } from "./kit.mjs";
 import { chart } from "./plot.mjs";
 import { Random } from "./random.mjs";
-import { MLP, Duel, chance } from "./train.mjs";
+import { sigmoid } from "./ops.mjs";
+import { MLP, Duel } from "./train.mjs";
 
 // The points of a square grid over [-extent, extent], n each way, x first: (n^d, d).
 export function lattice(d, n, extent) {
@@ -113,9 +114,9 @@ export const ganGame = {
     };
     const look = () => {
       const samples = G.map(z);
-      const some = D.map(samples.subarray(0, 128 * d)).map(chance);
+      const some = D.map(samples.subarray(0, 128 * d)).map(sigmoid);
       const mean = some.reduce((a, b) => a + b) / some.length;
-      return { samples, judge: D.map(grid).map(chance), pull: kind === "minimax" ? mean : 1 - mean };
+      return { samples, judge: D.map(grid).map(sigmoid), pull: kind === "minimax" ? mean : 1 - mean };
     };
     return {
       reset({ seed, settings }) {

@@ -63,7 +63,8 @@ const unary = (f, slope) => ({
   },
 });
 
-const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+export const sigmoid = (x) => 1 / (1 + Math.exp(-x));
+export const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 // Numerical Recipes' erfc, to 1.2e-7: JavaScript has no error function.
 function erf(x) {
   const t = 1 / (1 + 0.5 * Math.abs(x));
@@ -144,7 +145,7 @@ export const OPS = {
   elu: unary((x, { alpha }) => (x > 0 ? x : alpha * Math.expm1(x)), (x, y, { alpha }) => (x > 0 ? 1 : y + alpha)),
   sigmoid: unary(sigmoid, (x, y) => y * (1 - y)),
   tanh: unary(Math.tanh, (x, y) => 1 - y * y),
-  softplus: unary((x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), (x) => sigmoid(x)),
+  softplus: unary(softplus, sigmoid),
   silu: unary((x) => x * sigmoid(x), (x, y) => sigmoid(x) * (1 + x - y)),
   gelu: unary((x) => x * normal(x), (x) => normal(x) + x * density(x)),
   exp: unary(Math.exp, (x, y) => y),

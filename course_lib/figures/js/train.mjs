@@ -1,4 +1,5 @@
 // Two networks trained in the page: batches through dense layers, their gradients, and Adam.
+import { sigmoid, softplus } from "./ops.mjs";
 
 // c[i, j] = sum over t of a[i * ai + t * at] * b[t, j], two rows and four columns at a time, so that
 // the eight sums stay in registers.
@@ -136,9 +137,6 @@ export class MLP {
   }
 }
 
-export const chance = (logit) => 1 / (1 + Math.exp(-logit));
-const softPlus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-
 // Algorithm 1 of Goodfellow et al. 2014, one step at a time; the losses are those before the step.
 export class Duel {
   constructor(G, D, batch) {
@@ -154,9 +152,9 @@ export class Duel {
     const logits = D.forward(points, 2 * batch);
     let loss = 0;
     for (let i = 0; i < batch; i++) {
-      loss += softPlus(-logits[i]) + softPlus(logits[batch + i]);
-      slopes[i] = -chance(-logits[i]) / batch;
-      slopes[batch + i] = chance(logits[batch + i]) / batch;
+      loss += softplus(-logits[i]) + softplus(logits[batch + i]);
+      slopes[i] = -sigmoid(-logits[i]) / batch;
+      slopes[batch + i] = sigmoid(logits[batch + i]) / batch;
     }
     D.backward(slopes, 2 * batch, { weights: true, inputs: false });
     D.step(rate);
@@ -170,8 +168,8 @@ export class Duel {
     let loss = 0;
     for (let i = 0; i < batch; i++) {
       const written = kind === "minimax";
-      loss += written ? -softPlus(logits[i]) : softPlus(-logits[i]);
-      slopes[i] = -chance(written ? logits[i] : -logits[i]) / batch;
+      loss += written ? -softplus(logits[i]) : softplus(-logits[i]);
+      slopes[i] = -sigmoid(written ? logits[i] : -logits[i]) / batch;
     }
     // D stays as it is: only the derivative by its input is wanted.
     G.backward(D.backward(slopes, batch, { weights: false, inputs: true }), batch, { weights: true, inputs: false });
