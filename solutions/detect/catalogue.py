@@ -1,0 +1,631 @@
+"""Wrong and right answers to the assignment on catching a fake, as students write them."""
+
+from __future__ import annotations
+
+from course_lib.grading.catalogue import Right, Wrong
+
+
+def _spectrum(
+    *,
+    centred: str = "images - images.mean(dim=(1, 2), keepdim=True)",
+    power: str = "torch.fft.fft2(x, norm='ortho').abs() ** 2",
+    f: str = "torch.fft.fftfreq(n) * n",
+    radius: str = "torch.round(torch.sqrt(f[:, None] ** 2 + f[None, :] ** 2))",
+    last: str = "n // 2",
+    ring: str = "p[:, radius == r].mean(dim=1)",
+    result: str = "torch.log(s + 1e-8)",
+) -> dict[str, str]:
+    lines = [
+        "def radial_spectrum(images):",
+        "    n = images.shape[-1]",
+        f"    x = {centred}",
+        f"    p = {power}",
+        f"    f = {f}",
+        f"    radius = {radius}",
+        "    s = []",
+        f"    for r in range({last} + 1):",
+        f"        s.append({ring})",
+        "    s = torch.stack(s, dim=1)",
+        f"    return {result}",
+    ]
+    return {"radial_spectrum": "\n".join(lines) + "\n"}
+
+
+def _eer(body: str) -> dict[str, str]:
+    return {"equal_error_rate": "def equal_error_rate(scores, labels):\n" + body}
+
+
+def _fit(
+    *,
+    before: str = "m, d = features.mean(0), features.std(0) + 1e-8",
+    z: str = "(features - m) / d",
+    y: str = "labels.float()",
+    steps: str = "400",
+    lr: str = "0.05",
+    scores: str = "model((f - m) / d).squeeze(1)",
+) -> dict[str, str]:
+    lines = [
+        "def fit_detector(features, labels):",
+        f"    {before}",
+        f"    z = {z}",
+        f"    y = {y}",
+        "    model = nn.Linear(features.shape[1], 1)",
+        f"    opt = torch.optim.Adam(model.parameters(), lr={lr}, weight_decay=1e-4)",
+        f"    for _ in range({steps}):",
+        "        loss = F.binary_cross_entropy_with_logits(model(z).squeeze(1), y)",
+        "        opt.zero_grad()",
+        "        loss.backward()",
+        "        opt.step()",
+        "    def detector(f):",
+        f"        return {scores}",
+        "    return detector",
+    ]
+    return {"fit_detector": "\n".join(lines) + "\n"}
+
+
+def _attack(body: str) -> dict[str, str]:
+    return {"attack_detector": "def attack_detector(detector, x, eps):\n" + body}
+
+
+_GRADIENT = (
+    "    images = x.clone().detach().requires_grad_(True)\n"
+    "    detector(images).sum().backward()\n"
+    "    g = images.grad\n"
+)
+_CURVE = (
+    "    order = torch.argsort(scores, descending=True)\n"
+    "    y = labels[order].double()\n"
+    "    tpr = torch.cat([torch.zeros(1), torch.cumsum(y, 0) / y.sum()])\n"
+    "    fpr = torch.cat([torch.zeros(1), torch.cumsum(1 - y, 0) / (1 - y).sum()])\n"
+)
+
+SPECTRUM = {"spectrum", "spectrum_level"}
+EER = {"eer", "eer_between", "eer_ties"}
+DETECTOR = {"detector_ranks", "detector_scales", "detector_constant", "detector_alone"}
+ATTACK = {"attack", "attack_range", "attack_leaves_x"}
+
+WRONG: list[Wrong] = [
+    Wrong(
+        "radii are shifted, the power is not",
+        _spectrum(f="torch.arange(n) - n // 2"),
+        {"spectrum", "spectrum_brightness"},
+        "fft2 puts frequency 0 in the corner",
+        on="spectrum",
+    ),
+    Wrong(
+        "radii from the corner",
+        _spectrum(f="torch.arange(n)"),
+        {"spectrum"},
+        "the second half of them is negative",
+    ),
+    Wrong(
+        "radius cut off",
+        _spectrum(radius="torch.sqrt(f[:, None] ** 2 + f[None, :] ** 2).long()"),
+        {"spectrum"},
+        "cut off, not rounded",
+    ),
+    Wrong(
+        "sum over the ring",
+        _spectrum(ring="p[:, radius == r].sum(dim=1)"),
+        SPECTRUM,
+        "larger rings have more entries",
+    ),
+    Wrong(
+        "amplitude",
+        _spectrum(power="torch.fft.fft2(x, norm='ortho').abs()"),
+        SPECTRUM,
+        "the power is its square",
+    ),
+    Wrong(
+        "no logarithm",
+        _spectrum(result="s"),
+        {"spectrum", "spectrum_level", "spectrum_brightness"},
+        "The logarithm is missing.",
+    ),
+    Wrong(
+        "decimal logarithm",
+        _spectrum(result="torch.log10(s + 1e-8)"),
+        SPECTRUM,
+        "the natural one is meant",
+    ),
+    Wrong(
+        "mean of logarithms",
+        _spectrum(power="torch.log(torch.fft.fft2(x, norm='ortho').abs() ** 2 + 1e-8)", result="s"),
+        {"spectrum"},
+        "Average the power first",
+    ),
+    Wrong(
+        "the transform as it comes",
+        _spectrum(power="torch.fft.fft2(x).abs() ** 2"),
+        {"spectrum_level"},
+        "use the Fourier transform with the factor 1/n",
+    ),
+    Wrong(
+        "with the mean",
+        _spectrum(centred="images"),
+        {"spectrum_brightness"},
+        "subtract each image's own mean",
+    ),
+    Wrong(
+        "one mean for the whole batch",
+        _spectrum(centred="images - images.mean()"),
+        {"spectrum_brightness"},
+        "subtract each image's own mean",
+    ),
+    Wrong(
+        "nothing inside the logarithm",
+        _spectrum(result="torch.log(s)"),
+        {"spectrum_brightness"},
+        "1e-8 inside",
+    ),
+    Wrong(
+        "corners kept",
+        _spectrum(last="int(radius.max())"),
+        {"spectrum", "spectrum_level", "spectrum_brightness"},
+        "the corners beyond radius n/2 are left out",
+        on="spectrum",
+    ),
+    Wrong(
+        "half of the plane",
+        {
+            "radial_spectrum": "def radial_spectrum(images):\n"
+            "    n = images.shape[-1]\n"
+            "    x = images - images.mean((1, 2), keepdim=True)\n"
+            "    p = torch.fft.rfft2(x, norm='ortho').abs().pow(2)\n"
+            "    r = torch.hypot(torch.fft.fftfreq(n)[:, None] * n, torch.fft.rfftfreq(n) * n).round()\n"
+            "    s = [p[:, r == k].mean(1) for k in range(n // 2 + 1)]\n"
+            "    return torch.log(torch.stack(s, 1) + 1e-8)\n"
+        },
+        {"spectrum"},
+        "rfft2 returns half of the plane",
+    ),
+    Wrong(
+        "one spectrum for all images",
+        _spectrum(ring="p[:, radius == r].mean()", result="torch.log(s + 1e-8)").copy()
+        | {
+            "radial_spectrum": _spectrum(ring="p[:, radius == r].mean()")[
+                "radial_spectrum"
+            ].replace(
+                "dim=1)\n    return torch.log(s + 1e-8)",
+                "dim=0)[None]\n    return torch.log(s + 1e-8)",
+            )
+        },
+        {"spectrum", "spectrum_level", "spectrum_brightness"},
+        "rings has the shape (1,",
+        on="spectrum",
+    ),
+    Wrong(
+        "the wrong way round: 1 minus",
+        _eer(
+            _CURVE + "    gap = (fpr - (1 - tpr)).numpy()\n"
+            "    return 1 - float(np.interp(0, gap, fpr.numpy()))\n"
+        ),
+        EER,
+        "A high score was counted as real",
+        on="eer",
+    ),
+    Wrong(
+        "errors at one half",
+        _eer("    return ((scores >= 0.5).long() != labels).float().mean().item()\n"),
+        EER,
+        "at one fixed threshold",
+        on="eer",
+    ),
+    Wrong(
+        "false alarms at zero",
+        _eer("    return float((scores[labels == 0] > 0).float().mean())\n"),
+        EER,
+        "at one fixed threshold",
+        on="eer",
+    ),
+    Wrong(
+        "the nearest point",
+        _eer(
+            "    best, rate = 2.0, None\n"
+            "    for t in sorted(set(scores.tolist())):\n"
+            "        fpr = (scores[labels == 0] >= t).float().mean().item()\n"
+            "        fnr = (scores[labels == 1] < t).float().mean().item()\n"
+            "        if abs(fpr - fnr) < best:\n"
+            "            best, rate = abs(fpr - fnr), (fpr + fnr) / 2\n"
+            "    return rate\n"
+        ),
+        {"eer_between", "eer_ties"},
+        "draw a straight line between the two",
+        on="eer_between",
+    ),
+    Wrong(
+        "equal scores one by one",
+        _eer(
+            "    order = torch.argsort(scores, descending=True, stable=True)\n"
+            "    y = labels[order].double()\n"
+            "    tpr = torch.cat([torch.zeros(1), torch.cumsum(y, 0) / y.sum()])\n"
+            "    fpr = torch.cat([torch.zeros(1), torch.cumsum(1 - y, 0) / (1 - y).sum()])\n"
+            "    return float(np.interp(0, (fpr + tpr - 1).numpy(), fpr.numpy()))\n"
+        ),
+        {"eer_ties"},
+        "Equal scores were passed one by one",
+    ),
+    Wrong(
+        "scores not sorted",
+        _eer(
+            "    y = labels.double()\n"
+            "    tpr, fpr = torch.cumsum(y, 0) / y.sum(), torch.cumsum(1 - y, 0) / (1 - y).sum()\n"
+            "    i = (fpr - (1 - tpr)).abs().argmin()\n"
+            "    return float(fpr[i])\n"
+        ),
+        EER,
+        "The values are not those of the formula.",
+    ),
+    Wrong(
+        "in percent",
+        _eer(
+            _CURVE + "    return 100 * float(np.interp(0, (fpr + tpr - 1).numpy(), fpr.numpy()))\n"
+        ),
+        EER,
+        "In percent",
+        on="eer",
+    ),
+    Wrong(
+        "labels turned: 1 taken for real",
+        _fit(y="1 - labels.float()"),
+        {"detector_ranks"},
+        "the wrong way round",
+    ),
+    Wrong(
+        "decisions",
+        _fit(scores="(model((f - m) / d).squeeze(1) > 0).float()"),
+        {"detector_ranks"},
+        "These are decisions",
+    ),
+    Wrong(
+        "not standardised",
+        _fit(before="m, d = 0, 1", lr="0.01"),
+        {"detector_scales"},
+        "standard deviation 1",
+    ),
+    Wrong(
+        "only centred",
+        _fit(before="m, d = features.mean(0), 1", lr="0.01"),
+        {"detector_scales"},
+        "columns of very different scales",
+    ),
+    Wrong(
+        "one mean and deviation for all columns",
+        _fit(before="m, d = features.mean(), features.std()"),
+        {"detector_scales"},
+        "columns of very different scales",
+    ),
+    Wrong(
+        "standardised in training only",
+        _fit(scores="model(f).squeeze(1)"),
+        {"detector_scales"},
+        "columns of very different scales",
+    ),
+    Wrong(
+        "divided by a deviation of 0",
+        _fit(before="m, d = features.mean(0), features.std(0)"),
+        {"detector_constant"},
+        "its standard deviation is 0",
+    ),
+    Wrong(
+        "standardised by whatever comes",
+        _fit(scores="model((f - f.mean(0)) / (f.std(0) + 1e-8)).squeeze(1)"),
+        {"detector_alone"},
+        "changes with the images beside it",
+    ),
+    Wrong(
+        "batch norm left in training mode",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    model = nn.Sequential(nn.BatchNorm1d(features.shape[1]),\n"
+            "                          nn.Linear(features.shape[1], 1), nn.Flatten(0))\n"
+            "    opt = torch.optim.Adam(model.parameters(), lr=0.05)\n"
+            "    for _ in range(300):\n"
+            "        loss = F.binary_cross_entropy_with_logits(model(features), labels.float())\n"
+            "        opt.zero_grad(); loss.backward(); opt.step()\n"
+            "    return model\n"
+        },
+        {"detector_alone"},
+        "changes with the images beside it",
+    ),
+    Wrong(
+        "a column of scores",
+        _fit(scores="model((f - m) / d)"),
+        DETECTOR,
+        "one column too many",
+    ),
+    Wrong(
+        "two logits",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    m, d = features.mean(0), features.std(0).clamp(min=1e-8)\n"
+            "    model = nn.Linear(features.shape[1], 2)\n"
+            "    opt = torch.optim.Adam(model.parameters(), lr=0.05)\n"
+            "    for _ in range(200):\n"
+            "        loss = F.cross_entropy(model((features - m) / d), labels)\n"
+            "        opt.zero_grad(); loss.backward(); opt.step()\n"
+            "    return lambda f: model((f - m) / d)\n"
+        },
+        DETECTOR,
+        "one column too many",
+    ),
+    Wrong(
+        "scores of the training set, no detector",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "    return detector", "    return detector(features)"
+            )
+        },
+        DETECTOR,
+        "TypeError",
+    ),
+    Wrong(
+        "uphill",
+        _attack(_GRADIENT + "    return (x + eps * g.sign()).clamp(0, 1)\n"),
+        {"attack"},
+        "Every pixel moves the wrong way",
+    ),
+    Wrong(
+        "not clipped",
+        _attack(_GRADIENT + "    return x - eps * g.sign()\n"),
+        {"attack_range"},
+        "leave [0, 1]",
+    ),
+    Wrong(
+        "gradient without its sign",
+        _attack(_GRADIENT + "    return (x - eps * g).clamp(0, 1)\n"),
+        ATTACK,
+        "Take only its sign",
+        on="attack",
+    ),
+    Wrong(
+        "gradient of length one",
+        _attack(_GRADIENT + "    return (x - eps * g / g.flatten().norm()).clamp(0, 1)\n"),
+        ATTACK,
+        "proportional to the gradient",
+        on="attack",
+    ),
+    Wrong(
+        "in place",
+        _attack(_GRADIENT + "    x -= eps * g.sign()\n    return x.clamp_(0, 1)\n"),
+        {"attack_leaves_x"},
+        "The images that were handed in have changed",
+    ),
+    Wrong(
+        "only the first image",
+        _attack(
+            "    images = x.clone().requires_grad_(True)\n"
+            "    detector(images)[0].backward()\n"
+            "    return (x - eps * images.grad.sign()).clamp(0, 1)\n"
+        ),
+        ATTACK,
+        "The values are not those of the formula.",
+        on="attack",
+    ),
+    Wrong(
+        "a score for a batch is not one number",
+        _attack(
+            "    images = x.clone().requires_grad_(True)\n"
+            "    detector(images).backward()\n"
+            "    return (x - eps * images.grad.sign()).clamp(0, 1)\n"
+        ),
+        ATTACK,
+        "RuntimeError",
+    ),
+    Wrong(
+        "the step alone",
+        _attack(_GRADIENT + "    return -eps * g.sign()\n"),
+        ATTACK,
+        "That is the step alone",
+        on="attack",
+    ),
+    Wrong(
+        "eps in grey levels",
+        _attack(_GRADIENT + "    return (x - eps / 255 * g.sign()).clamp(0, 1)\n"),
+        ATTACK,
+        "The values are not those of the formula.",
+        on="attack",
+    ),
+    Wrong(
+        "images as they were",
+        _attack("    return x.clone()\n"),
+        ATTACK,
+        "The images came back as they were.",
+    ),
+]
+
+RIGHT: list[Right] = [
+    Right(
+        "fftshift, index_add, float64",
+        {
+            "radial_spectrum": "def radial_spectrum(images):\n"
+            "    N, n, _ = images.shape\n"
+            "    x = images.double()\n"
+            "    x = x - x.flatten(1).mean(1)[:, None, None]\n"
+            "    spec = torch.fft.fftshift(torch.fft.fft2(x), dim=(-2, -1))\n"
+            "    power = (spec.real ** 2 + spec.imag ** 2) / n ** 2\n"
+            "    i = torch.arange(n) - n // 2\n"
+            "    r = torch.sqrt((i[:, None] ** 2 + i[None, :] ** 2).double()).round().long().flatten()\n"
+            "    total = torch.zeros(N, int(r.max()) + 1, dtype=torch.double)\n"
+            "    total.index_add_(1, r, power.flatten(1))\n"
+            "    mean = total / torch.bincount(r)\n"
+            "    return torch.log(mean[:, : n // 2 + 1] + 1e-8)\n"
+        },
+    ),
+    Right(
+        "NumPy, image by image, with a print",
+        {
+            "radial_spectrum": "def radial_spectrum(images):\n"
+            "    print('images', images.shape)\n"
+            "    out = []\n"
+            "    for image in images:\n"
+            "        a = image.detach().numpy().astype(np.float64)\n"
+            "        n = len(a)\n"
+            "        F2 = np.fft.fftshift(np.fft.fft2(a - a.mean())) / n\n"
+            "        yy, xx = np.indices((n, n)) - n // 2\n"
+            "        r = np.rint(np.sqrt(yy**2 + xx**2)).astype(int)\n"
+            "        s = np.bincount(r.ravel(), (np.abs(F2) ** 2).ravel()) / np.bincount(r.ravel())\n"
+            "        out.append(np.log(s[: n // 2 + 1] + 1e-8))\n"
+            "    return torch.tensor(np.array(out), dtype=torch.float32)\n"
+        },
+    ),
+    Right(
+        "masks as a matrix product, rows and columns by meshgrid",
+        {
+            "radial_spectrum": "def radial_spectrum(images):\n"
+            "    n = images.size(-1)\n"
+            "    k = torch.arange(n)\n"
+            "    k = torch.where(k < n // 2, k, k - n)\n"
+            "    u, v = torch.meshgrid(k, k, indexing='ij')\n"
+            "    r = (u**2 + v**2).float().sqrt().add(0.5).floor()\n"
+            "    mask = (r[None] == torch.arange(n // 2 + 1)[:, None, None]).float()\n"
+            "    mask = mask / mask.sum((1, 2), keepdim=True)\n"
+            "    X = torch.fft.fft2(images - images.mean((-2, -1), keepdim=True), norm='forward') * n\n"
+            "    return (torch.einsum('nuv,ruv->nr', (X * X.conj()).real, mask) + 1e-8).log()\n"
+        },
+    ),
+    Right(
+        "equal error rate by np.interp",
+        _eer(
+            "    s, y = np.asarray(scores, float), np.asarray(labels)\n"
+            "    ts = np.concatenate([[np.inf], np.sort(np.unique(s))[::-1]])\n"
+            "    fpr = np.array([(s[y == 0] >= t).mean() for t in ts])\n"
+            "    fnr = np.array([(s[y == 1] < t).mean() for t in ts])\n"
+            "    return float(np.interp(0.0, fpr - fnr, fpr))\n"
+        ),
+    ),
+    Right(
+        "equal error rate with scikit-learn and scipy",
+        _eer(
+            "    from scipy.interpolate import interp1d\n"
+            "    from scipy.optimize import brentq\n"
+            "    from sklearn.metrics import roc_curve\n"
+            "    fpr, tpr, _ = roc_curve(labels.numpy(), scores.numpy(), drop_intermediate=False)\n"
+            "    t = np.linspace(0, 1, len(fpr))\n"
+            "    gap = interp1d(t, fpr + tpr - 1)\n"
+            "    at = brentq(gap, 0.0, 1.0)\n"
+            "    return torch.tensor(interp1d(t, fpr)(at))\n"
+        ),
+    ),
+    Right(
+        "equal error rate by walking down the sorted scores",
+        _eer(
+            "    pairs = sorted(zip(scores.tolist(), labels.tolist()), reverse=True)\n"
+            "    n1 = sum(y for _, y in pairs)\n"
+            "    n0 = len(pairs) - n1\n"
+            "    fp = tp = 0\n"
+            "    last = (0.0, 1.0)\n"
+            "    i = 0\n"
+            "    while i < len(pairs):\n"
+            "        t = pairs[i][0]\n"
+            "        while i < len(pairs) and pairs[i][0] == t:\n"
+            "            tp, fp = tp + pairs[i][1], fp + 1 - pairs[i][1]\n"
+            "            i += 1\n"
+            "        now = (fp / n0, 1 - tp / n1)\n"
+            "        if now[0] >= now[1]:\n"
+            "            a, b = last[1] - last[0], now[0] - now[1]\n"
+            "            return (a * now[0] + b * last[0]) / (a + b)\n"
+            "        last = now\n"
+        ),
+    ),
+    Right("Adam on a linear layer", _fit()),
+    Right(
+        "a module with buffers, probabilities as scores",
+        {
+            "fit_detector": "class Detector(nn.Module):\n"
+            "    def __init__(self, f):\n"
+            "        super().__init__()\n"
+            "        self.register_buffer('m', f.mean(0, keepdim=True))\n"
+            "        s = f.std(0, keepdim=True, unbiased=False)\n"
+            "        self.register_buffer('s', torch.where(s > 0, s, torch.ones_like(s)))\n"
+            "        self.linear = nn.Linear(f.shape[1], 1)\n"
+            "        nn.init.zeros_(self.linear.weight)\n"
+            "    def logit(self, f):\n"
+            "        return self.linear((f - self.m) / self.s)[:, 0]\n"
+            "    def forward(self, f):\n"
+            "        return torch.sigmoid(self.logit(f))\n"
+            "def fit_detector(features, labels):\n"
+            "    torch.manual_seed(7)\n"
+            "    net = Detector(features)\n"
+            "    opt = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.9)\n"
+            "    for epoch in range(300):\n"
+            "        opt.zero_grad()\n"
+            "        F.binary_cross_entropy(net(features), labels.to(torch.float32)).backward()\n"
+            "        opt.step()\n"
+            "    return net.eval()\n"
+        },
+    ),
+    Right(
+        "scikit-learn",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    from sklearn.linear_model import LogisticRegression\n"
+            "    from sklearn.pipeline import make_pipeline\n"
+            "    from sklearn.preprocessing import StandardScaler\n"
+            "    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced'))\n"
+            "    model.fit(features.numpy(), labels.numpy())\n"
+            "    return lambda f: model.predict_proba(f.numpy())[:, 1]\n"
+        },
+    ),
+    Right(
+        "Newton's method in float64",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    f, y = features.double(), labels.double()\n"
+            "    m = f.mean(0)\n"
+            "    d = f.std(0)\n"
+            "    d[d < 1e-12] = 1.0\n"
+            "    def design(f):\n"
+            "        return torch.cat([(f.double() - m) / d, torch.ones(len(f), 1).double()], 1)\n"
+            "    X = design(f)\n"
+            "    w = torch.zeros(X.shape[1]).double()\n"
+            "    for _ in range(15):\n"
+            "        p = torch.sigmoid(X @ w)\n"
+            "        H = (X * (p * (1 - p))[:, None]).T @ X + 1e-2 * torch.eye(len(w)).double()\n"
+            "        w = w - torch.linalg.solve(H, X.T @ (p - y) + 1e-2 * w)\n"
+            "    return lambda f: design(f) @ w\n"
+        },
+    ),
+    Right(
+        "the loss towards 'real', autograd, min and max",
+        _attack(
+            "    x0 = x.detach()\n"
+            "    var = torch.autograd.Variable(x0 + 0.0, requires_grad=True)\n"
+            "    s = detector(var)\n"
+            "    loss = F.binary_cross_entropy_with_logits(s, torch.zeros_like(s))\n"
+            "    grad = torch.autograd.grad(loss, var)[0]\n"
+            "    adv = x0 - eps * torch.sign(grad)\n"
+            "    return torch.max(torch.min(adv, torch.ones_like(adv)), torch.zeros_like(adv))\n"
+        ),
+    ),
+    Right(
+        "torch.func, float64 out",
+        _attack(
+            "    g = torch.func.grad(lambda im: detector(im).mean())(x)\n"
+            "    return torch.clip(x.double() - eps * g.sign(), 0.0, 1.0)\n"
+        ),
+    ),
+    Right(
+        "image by image",
+        _attack(
+            "    out = []\n"
+            "    for image in x:\n"
+            "        one = image[None].clone().requires_grad_()\n"
+            "        detector(one)[0].backward()\n"
+            "        step = torch.where(one.grad > 0, -eps, eps)\n"
+            "        out.append((one.detach() + step)[0].clamp_(min=0, max=1))\n"
+            "    return torch.stack(out)\n"
+        ),
+    ),
+    Right(
+        "uphill on minus the score",
+        _attack(
+            "    adv = x.clone().requires_grad_(True)\n"
+            "    (-detector(adv)).sum().backward()\n"
+            "    with torch.no_grad():\n"
+            "        adv += eps * adv.grad.sign()\n"
+            "        adv.clamp_(0, 1)\n"
+            "    return adv\n"
+        ),
+    ),
+]

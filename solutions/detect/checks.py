@@ -1,0 +1,770 @@
+"""Hidden checks of the assignment on a spectral detector, its error rate and an attack on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from course_lib.grading.checks import Answer, Check, Mistake, Sent
+
+# Spectrum -------------------------------------------------------------------------------------------
+
+
+def _images(rng: np.random.Generator) -> np.ndarray:
+    """Return smooth and rough images in [0, 1] with contrasts from faint to strong."""
+    n, size = int(rng.integers(3, 6)), int(rng.choice([8, 12, 16]))
+    f = np.fft.fftfreq(size, 1 / size)
+    radius = np.hypot(f[:, None], f[None])
+    decay = (1 + radius) ** -rng.uniform(0.5, 1.5, size=(n, 1, 1))
+    x = np.fft.ifft2(np.fft.fft2(rng.normal(size=(n, size, size))) * decay).real
+    x = (x - x.min((1, 2), keepdims=True)) / np.ptp(x, axis=(1, 2), keepdims=True)
+    contrast = np.exp(rng.uniform(np.log(0.05), np.log(0.5), size=(n, 1, 1)))
+    return (0.1 + contrast * x).astype(np.float32)
+
+
+def _draw_images(rng: np.random.Generator) -> dict[str, Any]:
+    return {"images": _images(rng)}
+
+
+def _draw_brighter(rng: np.random.Generator) -> dict[str, Any]:
+    """Images, and after them the same ones, brighter."""
+    x = _images(rng)
+    return {"images": np.concatenate([x, x + np.float32(rng.uniform(0.2, 0.4))])}
+
+
+def _radius(size: int, rounded: Callable[[np.ndarray], np.ndarray] = np.round) -> np.ndarray:
+    f = np.fft.fftfreq(size, 1 / size)
+    return rounded(np.hypot(f[:, None], f[None])).astype(int)
+
+
+def _power(images: np.ndarray) -> np.ndarray:
+    x = np.asarray(images, dtype=np.float64)
+    return np.abs(np.fft.fft2(x - x.mean((1, 2), keepdims=True), norm="ortho")) ** 2
+
+
+def _average(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Average over rings 1, 2, ... up to half the size."""
+    half = values.shape[1] // 2
+    return np.stack([values[:, radius == r].mean(1) for r in range(1, half + 1)], axis=1)
+
+
+def _rings(images: np.ndarray) -> np.ndarray:
+    return np.log(_average(_power(images), _radius(images.shape[1])) + 1e-8)
+
+
+def _ring_shape(images: np.ndarray) -> dict[str, tuple[int, ...]]:
+    return {"rings": (len(images), images.shape[1] // 2)}
+
+
+def _same_form(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two spectra differ by one number at most, which is the same in all rings and images."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return a.shape == b.shape and bool(np.abs(a - a.mean() - (b - b.mean())).max() < 5e-3)
+
+
+def _judge_rings(sent: Sent, got: Answer) -> str | None:
+    if _same_form(got["rings"], _rings(sent["images"])):
+        return None
+    return "The spectrum has not the form that the formula gives."
+
+
+def _form(variant: Callable[[np.ndarray], np.ndarray]) -> Callable[[Sent, Answer, Answer], bool]:
+    return lambda sent, got, want: _same_form(got["rings"], variant(sent["images"]))
+
+
+def _unshifted(images: np.ndarray) -> np.ndarray:
+    size = images.shape[1]
+    return np.log(_average(_power(images), np.fft.fftshift(_radius(size))) + 1e-8)
+
+
+def _from_corner(images: np.ndarray) -> np.ndarray:
+    i = np.arange(images.shape[1])
+    radius = np.round(np.hypot(i[:, None], i[None])).astype(int)
+    return np.log(_average(_power(images), radius) + 1e-8)
+
+
+def _floored(images: np.ndarray) -> np.ndarray:
+    return np.log(_average(_power(images), _radius(images.shape[1], np.floor)) + 1e-8)
+
+
+def _summed(images: np.ndarray) -> np.ndarray:
+    radius = _radius(images.shape[1])
+    counts = np.bincount(radius.ravel())[1 : images.shape[1] // 2 + 1]
+    return np.log(_average(_power(images), radius) * counts + 1e-8)
+
+
+def _of_amplitude(images: np.ndarray) -> np.ndarray:
+    return np.log(_average(np.sqrt(_power(images)), _radius(images.shape[1])) + 1e-8)
+
+
+def _mean_of_logs(images: np.ndarray) -> np.ndarray:
+    return _average(np.log(_power(images) + 1e-8), _radius(images.shape[1]))
+
+
+def _no_log(images: np.ndarray) -> np.ndarray:
+    return _average(_power(images), _radius(images.shape[1]))
+
+
+def _half_plane(images: np.ndarray) -> np.ndarray:
+    size = images.shape[1]
+    keep = size // 2 + 1
+    power, radius = _power(images)[:, :, :keep], _radius(size)[:, :keep]
+    return np.log(_average(power, radius) + 1e-8)
+
+
+def _corners(sent: Sent, got: Answer, _: Answer) -> bool:
+    n, size = sent["images"].shape[:2]
+    return bool(got["rings"].shape[0] == n and got["rings"].shape[1] > size // 2)
+
+
+#: Wide enough for another way to draw the rings, which is judged apart.
+LEVEL = 2.0
+
+
+def _judge_level(sent: Sent, got: Answer) -> str | None:
+    off = got["rings"].mean(1) - _rings(sent["images"]).mean(1)
+    size = sent["images"].shape[1]
+    if np.ptp(got["rings"].mean(1)) < 1e-2:
+        return "The spectrum does not depend on the image."
+    if abs(np.median(off)) < LEVEL:
+        return None
+    for scale in (np.log(size**2), np.log(size**4), -np.log(size**2)):
+        if abs(np.median(off) - scale) < LEVEL / 2:
+            return (
+                "The level is off by a factor that depends on the size of the image: use the Fourier "
+                "transform with the factor 1/n in front."
+            )
+    return "The level of the spectrum is not that of the formula."
+
+
+def _judge_brightness(sent: Sent, got: Answer) -> str | None:
+    n = len(sent["images"]) // 2
+    rings, zero = got["rings"].astype(np.float64), got["zero"].astype(np.float64)
+    if np.abs(rings[:n] - rings[n:]).max() > 1e-2:
+        return "A brighter copy of an image has another spectrum: only the ring of radius 0 may change."
+    if np.ptp(rings[:n], axis=0).max() < 1e-2:
+        return "The spectrum does not depend on the image."
+    # Amplitudes and logarithms to another base are judged apart; brightness is far above either.
+    if np.abs(zero).max() < 1e-3:
+        return "The ring of radius 0 is ln(1e-8), not 0: the logarithm is missing."
+    if np.abs(zero - np.log10(1e-8)).max() < 0.05:
+        return None
+    if zero.max() > -12:
+        return (
+            "The ring of radius 0 still holds the brightness: subtract each image's own mean first."
+        )
+    if zero.min() < np.log(1e-8) - 0.05:
+        return "The 1e-8 inside the logarithm is missing."
+    return None
+
+
+def _log_of_zero(sent: Sent, got: Answer, _: Answer) -> bool:
+    return bool(np.isneginf(got["zero"]).any())
+
+
+# Equal error rate -----------------------------------------------------------------------------------
+
+
+def _curve(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return false-alarm and miss rates as the threshold falls through the distinct scores."""
+    thresholds = np.concatenate([[np.inf], np.unique(scores)[::-1]])
+    real, fake = scores[labels == 0], scores[labels == 1]
+    false_alarm = (real[None] >= thresholds[:, None]).mean(1)
+    miss = (fake[None] < thresholds[:, None]).mean(1)
+    return false_alarm, miss
+
+
+def _crossing(false_alarm: np.ndarray, miss: np.ndarray) -> float:
+    gap = false_alarm - miss
+    return float(np.interp(0.0, gap, false_alarm))
+
+
+def _eer(scores: np.ndarray, labels: np.ndarray) -> Answer:
+    return {"eer": np.asarray(_crossing(*_curve(np.asarray(scores, dtype=np.float64), labels)))}
+
+
+def _eer_turned(scores: np.ndarray, labels: np.ndarray) -> Answer:
+    return _eer(-scores, labels)
+
+
+def _eer_nearest(sent: Sent, got: Answer, _: Answer) -> bool:
+    false_alarm, miss = _curve(sent["scores"], sent["labels"])
+    gap = np.abs(false_alarm - miss)
+    value = float(got["eer"])
+    near = np.flatnonzero(gap <= gap.min() + 1e-9)
+    return any(
+        abs(value - candidate) < 1e-5
+        for i in near
+        for candidate in (false_alarm[i], miss[i], (false_alarm[i] + miss[i]) / 2)
+    )
+
+
+def _eer_ties_apart(sent: Sent, got: Answer, _: Answer) -> bool:
+    """Whether equal scores were passed one by one, in some order."""
+    scores, labels = sent["scores"], sent["labels"]
+    n = len(scores)
+    for order in (
+        np.argsort(-scores, kind="stable"),
+        np.argsort(scores, kind="stable")[::-1],
+        np.lexsort((labels, -scores)),
+        np.lexsort((-labels, -scores)),
+    ):
+        y = labels[order]
+        false_alarm = np.concatenate([[0], np.cumsum(1 - y) / (n - y.sum())])
+        miss = 1 - np.concatenate([[0], np.cumsum(y) / y.sum()])
+        if abs(_crossing(false_alarm, miss) - float(got["eer"])) < 1e-4:
+            return True
+    return False
+
+
+def _error_at(threshold: float) -> Callable[..., Answer]:
+    def gives(scores: np.ndarray, labels: np.ndarray) -> Answer:
+        return {"eer": np.asarray(((scores >= threshold) != (labels == 1)).mean())}
+
+    return gives
+
+
+def _one_side(sent: Sent, got: Answer, _: Answer) -> bool:
+    real, fake = (sent["scores"][sent["labels"] == y] for y in (0, 1))
+    return any(
+        abs(float(got["eer"]) - rate) < 1e-4
+        for t in (0.0, 0.5)
+        for rate in (
+            (real >= t).mean(),
+            (fake < t).mean(),
+            ((real >= t).mean() + (fake < t).mean()) / 2,
+        )
+    )
+
+
+def _percent(scores: np.ndarray, labels: np.ndarray) -> Answer:
+    return {"eer": 100 * _eer(scores, labels)["eer"]}
+
+
+def _shuffled(rng: np.random.Generator, real: np.ndarray, fake: np.ndarray) -> dict[str, Any]:
+    scores, labels = np.concatenate([real, fake]), np.repeat([0, 1], [len(real), len(fake)])
+    order = rng.permutation(len(scores))
+    return {"scores": scores[order].astype(np.float32), "labels": labels[order].astype(np.int64)}
+
+
+def _draw_many(rng: np.random.Generator) -> dict[str, Any]:
+    level, apart = rng.uniform(1.5, 3), rng.uniform(0.8, 2.0)
+    real = level + rng.normal(size=int(rng.integers(150, 180)))
+    return _shuffled(rng, real, level + apart + rng.normal(size=int(rng.integers(80, 110))))
+
+
+def _draw_few(rng: np.random.Generator) -> dict[str, Any]:
+    while True:
+        real = 2 * rng.normal(size=int(rng.integers(6, 10)))
+        sent = _shuffled(rng, real, 2 + 2 * rng.normal(size=int(rng.integers(11, 14))))
+        false_alarm, miss = _curve(sent["scores"], sent["labels"])
+        # Somewhere between two points of the curve, and not at its ends.
+        if np.abs(false_alarm - miss).min() > 0.03 and 0.1 < _eer(**sent)["eer"] < 0.45:
+            return sent
+
+
+def _draw_ties(rng: np.random.Generator) -> dict[str, Any]:
+    while True:
+        real = rng.integers(0, 4, size=int(rng.integers(25, 35)))
+        sent = _shuffled(rng, real, rng.integers(1, 6, size=int(rng.integers(40, 50))))
+        false_alarm, miss = _curve(sent["scores"], sent["labels"])
+        if np.abs(false_alarm - miss).min() > 0.08:
+            return sent
+
+
+# Detector -------------------------------------------------------------------------------------------
+
+
+def _classes(rng: np.random.Generator, real: int, fake: int, shift: np.ndarray) -> dict[str, Any]:
+    def rows(n: int, y: int) -> np.ndarray:
+        return rng.normal(size=(n, len(shift))) @ mixing + y * shift
+
+    mixing = np.eye(len(shift)) + 0.25 * rng.normal(size=(len(shift), len(shift)))
+    labels = np.repeat([0, 1], [real, fake])
+    features = np.concatenate([rows(real, 0), rows(fake, 1)])
+    order = rng.permutation(len(labels))
+    truth = np.repeat([0, 1], [200, 200])
+    return {
+        "features": features[order].astype(np.float32),
+        "labels": labels[order].astype(np.int64),
+        "test": np.concatenate([rows(200, 0), rows(200, 1)]).astype(np.float32),
+        "truth": truth.astype(np.int64),
+    }
+
+
+def _shift(rng: np.random.Generator, n: int) -> np.ndarray:
+    direction = rng.normal(size=n)
+    return 1.9 * direction / np.linalg.norm(direction)
+
+
+def _draw_plain(rng: np.random.Generator) -> dict[str, Any]:
+    return _classes(rng, 160, 60, _shift(rng, 5))
+
+
+def _draw_scales(rng: np.random.Generator) -> dict[str, Any]:
+    """The telling columns are tiny, and the huge one tells nothing."""
+    shift = np.array([1.3, 1.3, 0.0, 0.0]) * rng.choice([-1, 1], size=4)
+    sent = _classes(rng, 100, 90, shift)
+    scale = np.array([1e-4, 1e-3, 1e3, 1.0])
+    offset = rng.uniform(2, 4, size=4) * rng.choice([-1, 1], size=4)
+    order = rng.permutation(4)
+    for name in ("features", "test"):
+        sent[name] = ((sent[name] + offset) * scale)[:, order].astype(np.float32)
+    return sent
+
+
+def _draw_constant(rng: np.random.Generator) -> dict[str, Any]:
+    sent = _classes(rng, 90, 90, _shift(rng, 4))
+    place, value = int(rng.integers(4)), float(rng.choice([-2.0, 0.5, 4.0]))
+    for name in ("features", "test"):
+        sent[name] = np.insert(sent[name], place, value, axis=1).astype(np.float32)
+    return sent
+
+
+def _draw_some(rng: np.random.Generator) -> dict[str, Any]:
+    sent = _classes(rng, 90, 90, _shift(rng, 4))
+    some = 200 + rng.permutation(200)[:7]  # fakes only
+    return sent | {"some": some.astype(np.int64)}
+
+
+def _auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    real, fake = scores[truth == 0].astype(np.float64), scores[truth == 1].astype(np.float64)
+    above = fake[:, None] - real[None]
+    return float(((above > 0) + 0.5 * (above == 0)).mean())
+
+
+def _oracle(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return the scores of a standardised logistic regression, fitted by Newton's method."""
+    x, z = np.asarray(features, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    mean, std = x.mean(0), x.std(0)
+    std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
+    x, z = (np.column_stack([(a - mean) / std, np.ones(len(a))]) for a in (x, z))
+    w = np.zeros(x.shape[1])
+    for _ in range(12):
+        p = 1 / (1 + np.exp(-x @ w))
+        gradient = x.T @ (p - labels) + 0.1 * w
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(len(w))
+        w -= np.linalg.solve(hessian, gradient)
+    return z @ w
+
+
+def _score_shape(
+    features: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray
+) -> dict[str, tuple[int, ...]]:
+    return {"scores": (len(test),)}
+
+
+def _goal(sent: Sent) -> float:
+    return _auc(_oracle(sent["features"], sent["labels"], sent["test"]), sent["truth"])
+
+
+def _judge_ranks(sent: Sent, got: Answer) -> str | None:
+    auc, goal = _auc(got["scores"], sent["truth"]), _goal(sent)
+    if len(np.unique(got["scores"])) <= 2:
+        return "These are decisions, not scores: all images on one side get the same number."
+    if auc >= goal - 0.03:
+        return None
+    if auc <= 1 - (goal - 0.03):
+        return (
+            "The scores are the wrong way round: label 1 is fake, and a fake should score higher."
+        )
+    return "New fakes and real ones are told apart clearly worse than a logistic regression does."
+
+
+def _judge_any_way(words: str) -> Callable[[Sent, Answer], str | None]:
+    def judge(sent: Sent, got: Answer) -> str | None:
+        auc = _auc(got["scores"], sent["truth"])
+        return None if max(auc, 1 - auc) >= _goal(sent) - 0.13 else words
+
+    return judge
+
+
+SCALES = (
+    "With columns of very different scales it tells hardly anything apart, though a standardised "
+    "logistic regression does: are all columns brought to mean 0 and standard deviation 1, and does the "
+    "training get to its end?"
+)
+CONSTANT = "A column that never changes spoils the scores: its standard deviation is 0."
+
+
+def _not_finite(sent: Sent, got: Answer, _: Answer) -> bool:
+    return not np.isfinite(got["scores"]).all()
+
+
+def _column(sent: Sent, got: Answer, _: Answer) -> bool:
+    return any(a.ndim == 2 and a.shape[1] <= 2 for a in got.values())
+
+
+SCORES = Mistake("One score per row, of shape (N,): yours has one column too many.", seen=_column)
+
+
+def _judge_alone(sent: Sent, got: Answer) -> str | None:
+    together, alone = got["together"].astype(np.float64), got["alone"].astype(np.float64)
+    auc = _auc(together, sent["truth"])
+    if max(auc, 1 - auc) < 0.65:
+        return "The scores hardly depend on the features."
+    if np.abs(together[sent["some"]] - alone).max() > 1e-3 * together.std():
+        return (
+            "The score of an image changes with the images beside it: mean and standard deviation "
+            "belong to the training features, and stay as they are when the detector is used."
+        )
+    return None
+
+
+# Attack ---------------------------------------------------------------------------------------------
+
+
+def _network(rng: np.random.Generator, x: np.ndarray, eps: float) -> dict[str, Any] | None:
+    """Return a detector for these images, or None when some gradient is close to 0."""
+    pixels = x[0].size
+    sent = {
+        "x": x.astype(np.float32),
+        "eps": eps,
+        "inner": (rng.normal(size=(pixels, 5)) / np.sqrt(pixels)).astype(np.float32),
+        "bias": (0.3 * rng.normal(size=5)).astype(np.float32),
+        "outer": (0.7 * rng.normal(size=5)).astype(np.float32),
+    }
+    slope = np.abs(_gradient(**sent))
+    clear = slope.min((1, 2)) > 2e-3 * slope.max((1, 2))
+    return sent if clear.all() else None
+
+
+def _gradient(
+    x: np.ndarray, eps: float, inner: np.ndarray, bias: np.ndarray, outer: np.ndarray
+) -> np.ndarray:
+    flat, inner, outer = (np.asarray(a, dtype=np.float64) for a in (x, inner, outer))
+    hidden = np.tanh(flat.reshape(len(x), -1) @ inner + bias)
+    score = 1 / (1 + np.exp(-hidden @ outer))
+    slope = ((1 - hidden**2) * outer) @ inner.T * (score * (1 - score))[:, None]
+    return slope.reshape(x.shape)
+
+
+def _draw_inside(rng: np.random.Generator) -> dict[str, Any]:
+    """Images so far from black and white that clipping does nothing."""
+    while True:
+        n, size = int(rng.integers(2, 5)), int(rng.integers(4, 7))
+        x = rng.uniform(0.2, 0.8, size=(n, size, size))
+        sent = _network(rng, x, round(float(rng.uniform(0.02, 0.1)), 3))
+        if sent is not None:
+            return sent
+
+
+def _draw_border(rng: np.random.Generator) -> dict[str, Any]:
+    while True:
+        n, size = int(rng.integers(2, 5)), int(rng.integers(4, 7))
+        x = rng.uniform(-0.3, 1.3, size=(n, size, size)).clip(0, 1)
+        sent = _network(rng, x, round(float(rng.uniform(0.1, 0.2)), 3))
+        if sent is not None:
+            return sent
+
+
+def _step(sign: int, sent: Sent) -> np.ndarray:
+    moved = np.asarray(sent["x"], dtype=np.float64) + sign * sent["eps"] * np.sign(
+        _gradient(**sent)
+    )
+    return moved.clip(0, 1)
+
+
+def _attacked(**sent: Any) -> Answer:
+    return {"adversarial": _step(-1, sent)}
+
+
+def _either_way(**sent: Any) -> list[Answer]:
+    """Down or up: which of them is right is asked elsewhere."""
+    return [{"adversarial": _step(sign, sent)} for sign in (-1, 1)]
+
+
+def _either_way_and_x(**sent: Any) -> list[Answer]:
+    return [answer | {"x_afterwards": np.asarray(sent["x"])} for answer in _either_way(**sent)]
+
+
+def _uphill(**sent: Any) -> Answer:
+    return {"adversarial": _step(1, sent)}
+
+
+def _unsigned(sent: Sent, got: Answer, _: Answer) -> bool:
+    moved = got["adversarial"] - np.asarray(sent["x"], dtype=np.float64)
+    slope = _gradient(**sent)
+    return bool(
+        np.abs(moved).max() > 0 and np.corrcoef(moved.ravel(), slope.ravel())[0, 1] ** 2 > 0.999
+    )
+
+
+def _only_step(sent: Sent, got: Answer, _: Answer) -> bool:
+    moved = got["adversarial"].astype(np.float64)
+    return bool(np.allclose(np.abs(moved), sent["eps"], atol=1e-4))
+
+
+def _unmoved(sent: Sent, got: Answer, _: Answer) -> bool:
+    return bool(np.allclose(got["adversarial"], sent["x"], atol=1e-6))
+
+
+def _leaves(sent: Sent, got: Answer, _: Answer) -> bool:
+    return bool(got["adversarial"].min() < -1e-4 or got["adversarial"].max() > 1 + 1e-4)
+
+
+def _x_changed(sent: Sent, got: Answer, _: Answer) -> bool:
+    return not np.allclose(got["x_afterwards"], sent["x"], atol=1e-6)
+
+
+UNSIGNED = Mistake(
+    "The step is proportional to the gradient. Take only its sign, so that every pixel moves by eps.",
+    seen=_unsigned,
+)
+UNMOVED = Mistake("The images came back as they were.", seen=_unmoved)
+
+
+CHECKS: list[Check] = [
+    Check(
+        cell="check_radial_spectrum",
+        name="spectrum",
+        title="radial_spectrum: the form of the spectrum",
+        points=4,
+        probe="rings",
+        draw=_draw_images,
+        judge=_judge_rings,
+        shapes=_ring_shape,
+        mistakes=(
+            Mistake(
+                "The rings are drawn about the wrong place: fft2 puts frequency 0 in the corner "
+                "[0, 0]. Shift the power, or use radii in fft2's own order.",
+                seen=_form(_unshifted),
+            ),
+            Mistake(
+                "The radius is measured from the corner as if frequencies ran from 0 to n - 1; the "
+                "second half of them is negative.",
+                seen=_form(_from_corner),
+            ),
+            Mistake(
+                "The radius was cut off, not rounded to the nearest whole number.",
+                seen=_form(_floored),
+            ),
+            Mistake(
+                "The power was summed over each ring; larger rings have more entries, so take the "
+                "mean.",
+                seen=_form(_summed),
+            ),
+            Mistake("This is the amplitude; the power is its square.", seen=_form(_of_amplitude)),
+            Mistake(
+                "This is the mean of the logarithms. Average the power first, then take the logarithm.",
+                seen=_form(_mean_of_logs),
+            ),
+            Mistake("The logarithm is missing.", seen=_form(_no_log)),
+            Mistake(
+                "This is a logarithm to another base: the natural one is meant.",
+                seen=_form(lambda images: _rings(images) / np.log(10)),
+            ),
+            Mistake(
+                "rfft2 returns half of the plane: most of its entries stand for two, and those of its "
+                "first and last column for one. The whole plane is easier.",
+                seen=_form(_half_plane),
+            ),
+            Mistake(
+                "There are more rings than n/2 + 1: the corners beyond radius n/2 are left out.",
+                seen=_corners,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_radial_spectrum",
+        name="spectrum_level",
+        title="radial_spectrum: its level",
+        points=1,
+        probe="rings",
+        draw=_draw_images,
+        judge=_judge_level,
+        shapes=_ring_shape,
+    ),
+    Check(
+        cell="check_radial_spectrum",
+        name="spectrum_brightness",
+        title="radial_spectrum: brightness does not matter",
+        points=1,
+        probe="spectrum",
+        draw=_draw_brighter,
+        judge=_judge_brightness,
+        shapes=lambda images: _ring_shape(images) | {"zero": (len(images),)},
+        mistakes=(
+            Mistake(
+                "The logarithm of 0 is minus infinity: the 1e-8 inside it is missing.",
+                seen=_log_of_zero,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_equal_error_rate",
+        name="eer",
+        title="equal_error_rate: many scores",
+        points=2,
+        probe="eer",
+        draw=_draw_many,
+        expect=_eer,
+        rtol=0.0,
+        atol=0.012,
+        mistakes=(
+            Mistake(
+                "A high score was counted as real: it means fake, and label 1 is fake.", _eer_turned
+            ),
+            Mistake("In percent; a rate between 0 and 1 is asked for.", _percent),
+            Mistake(
+                "This is the share of errors at one fixed threshold. The equal error rate looks for the "
+                "threshold.",
+                _error_at(0.5),
+            ),
+            Mistake(
+                "This is the share of errors at one fixed threshold. The equal error rate looks for the "
+                "threshold.",
+                _error_at(0.0),
+            ),
+            Mistake(
+                "These are error rates at one fixed threshold. The equal error rate looks for the "
+                "threshold.",
+                seen=_one_side,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_equal_error_rate",
+        name="eer_between",
+        title="equal_error_rate: between two points of the curve",
+        points=1,
+        probe="eer",
+        draw=_draw_few,
+        expect=_eer,
+        trials=6,
+        mistakes=(
+            Mistake(
+                "That is the nearest point of the curve. With few scores no threshold makes the two "
+                "rates equal: draw a straight line between the two neighbours.",
+                seen=_eer_nearest,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_equal_error_rate",
+        name="eer_ties",
+        title="equal_error_rate: equal scores",
+        points=1,
+        probe="eer",
+        draw=_draw_ties,
+        expect=_eer,
+        trials=6,
+        mistakes=(
+            Mistake(
+                "Equal scores were passed one by one. No threshold lies between them: the curve has one "
+                "point per distinct score.",
+                seen=_eer_ties_apart,
+            ),
+            Mistake(
+                "That is the nearest point of the curve: draw a straight line between the two neighbours.",
+                seen=_eer_nearest,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_fit_detector",
+        name="detector_ranks",
+        title="fit_detector: new fakes score higher than new real ones",
+        points=2,
+        probe="detect",
+        draw=_draw_plain,
+        judge=_judge_ranks,
+        shapes=_score_shape,
+        mistakes=(SCORES,),
+        trials=1,
+    ),
+    Check(
+        cell="check_fit_detector",
+        name="detector_scales",
+        title="fit_detector: columns of very different scales",
+        points=2,
+        probe="detect",
+        draw=_draw_scales,
+        judge=_judge_any_way(SCALES),
+        shapes=_score_shape,
+        mistakes=(SCORES, Mistake(SCALES, seen=_not_finite)),
+        trials=1,
+    ),
+    Check(
+        cell="check_fit_detector",
+        name="detector_constant",
+        title="fit_detector: a column that never changes",
+        points=1,
+        probe="detect",
+        draw=_draw_constant,
+        judge=_judge_any_way(CONSTANT),
+        shapes=_score_shape,
+        mistakes=(SCORES, Mistake(CONSTANT, seen=_not_finite)),
+        trials=1,
+    ),
+    Check(
+        cell="check_fit_detector",
+        name="detector_alone",
+        title="fit_detector: an image's score is its own",
+        points=1,
+        probe="detect_some",
+        draw=_draw_some,
+        judge=_judge_alone,
+        shapes=lambda features, labels, test, truth, some: {
+            "together": (len(test),),
+            "alone": (len(some),),
+        },
+        mistakes=(SCORES,),
+        trials=1,
+    ),
+    Check(
+        cell="check_attack_detector",
+        name="attack",
+        title="attack_detector: a step towards real",
+        points=2,
+        probe="attack_only",
+        draw=_draw_inside,
+        expect=_attacked,
+        mistakes=(
+            UNMOVED,
+            Mistake(
+                "Every pixel moves the wrong way: the score should fall, for high means fake.",
+                _uphill,
+            ),
+            UNSIGNED,
+            Mistake("That is the step alone: add it to the images.", seen=_only_step),
+        ),
+    ),
+    Check(
+        cell="check_attack_detector",
+        name="attack_range",
+        title="attack_detector: the result is an image",
+        points=1,
+        probe="attack_only",
+        draw=_draw_border,
+        expect=_either_way,
+        mistakes=(
+            UNMOVED,
+            Mistake("Some pixels leave [0, 1]: an image cannot.", seen=_leaves),
+            Mistake(
+                "Not every pixel moves by eps where it has room to: take the gradient's sign, and clip "
+                "last.",
+                seen=lambda sent, got, want: got["adversarial"].shape == sent["x"].shape,
+            ),
+        ),
+    ),
+    Check(
+        cell="check_attack_detector",
+        name="attack_leaves_x",
+        title="attack_detector: the images handed in stay as they are",
+        points=1,
+        probe="attack",
+        draw=_draw_inside,
+        expect=_either_way_and_x,
+        mistakes=(
+            Mistake(
+                "The images that were handed in have changed: the caller still needs them.",
+                seen=_x_changed,
+            ),
+            UNMOVED,
+            UNSIGNED,
+        ),
+    ),
+]
