@@ -31,9 +31,11 @@ unit:
 	$(BIN)/python -m pytest tests --ignore tests/site
 
 # Each chapter is executed here, once: what nbval saw goes into the cache the book is built from.
+# The assignments run with their solutions in place.
 notebooks:
 	$(BIN)/course notebooks
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p course_lib.publish.nbval_plugin _build/notebooks
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p course_lib.publish.nbval_plugin _build/notebooks \
+	  _build/solutions
 
 site:
 	$(BIN)/course book

@@ -21,6 +21,7 @@ __all__ = [
     "device",
     "figures",
     "gans",
+    "grading",
     "metrics",
     "pca",
     "plots",

@@ -12,10 +12,16 @@ import errno
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from course_lib.grading.course import Grading
 
 app = typer.Typer(
     name="course",
@@ -90,12 +96,18 @@ def lab(
 
 @app.command()
 def notebooks(
-    folder: Annotated[Path, typer.Option(help="Where to write them.")] = Path("_build/notebooks"),
+    folder: Annotated[Path, typer.Option(help="Where to write them.")] = Path("_build"),
 ) -> None:
-    """Convert the chapters to the notebooks that nbval runs."""
+    """Convert the chapters, and the assignments with their solutions, to notebooks for nbval."""
+    from course_lib.grading import release as releasing
     from course_lib.publish import chapters
 
-    for path in chapters.convert(folder):
+    for path in chapters.convert(folder / "notebooks"):
+        print(path)
+    (folder / "solutions").mkdir(parents=True, exist_ok=True)
+    for name in releasing.names(chapters.root()):
+        path = folder / "solutions" / f"{name}.ipynb"
+        releasing.put(path, releasing.teacher(chapters.root(), name))
         print(path)
 
 
@@ -134,6 +146,158 @@ def train(
         for key, value in last.measures.items():
             print(f"{key:30} {value:.4g}")
     print(f"written to {out / name}.safetensors, with its card beside it")
+
+
+Course = Annotated[Path, typer.Option(help="The course directory: nbgrader's, with the results.")]
+
+
+@app.command()
+def release(
+    names: Annotated[list[str] | None, typer.Argument(help="Assignments (default: all).")] = None,
+    student_repo: Annotated[
+        Path | None, typer.Option(help="Write a tree without solutions there, to publish.")
+    ] = None,
+) -> None:
+    """Make the notebooks that students get, in assignments/, from solutions/."""
+    from course_lib.grading import course as grading
+    from course_lib.grading import release as releasing
+
+    root = grading.root()
+    there = releasing.names(root)
+    for name in names or there:
+        if name not in there:
+            raise ValueError(f"no assignment {name!r}; there are {', '.join(there)}")
+        print(releasing.write(root, name))
+    if student_repo is not None:
+        count = releasing.student_repo(root, student_repo)
+        print(f"{student_repo}: {count} files, no solutions")
+
+
+@app.command()
+def grade(
+    submissions: Annotated[
+        list[Path],
+        typer.Argument(help="nbgrader's submitted/, folders, notebooks, or an LMS's zip files."),
+    ],
+    course: Course = Path("grading"),
+    workers: Annotated[int | None, typer.Option(help="Processes (default: one per core).")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="A Dask scheduler's address, or 'local' for a cluster on this machine."),
+    ] = None,
+    watch: Annotated[bool, typer.Option(help="Go on, and grade what arrives.")] = False,
+    every: Annotated[float, typer.Option(help="With --watch: look every so many seconds.")] = 10.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for one call of a student's code.")
+    ] = 10.0,
+    memory: Annotated[float, typer.Option(help="Gigabytes for one submission.")] = 1.0,
+) -> None:
+    """Grade submissions in the sandbox; what was graded before and has not changed is kept."""
+    from course_lib.grading import course as grading
+    from course_lib.grading import run
+    from course_lib.grading.jail import Limits
+
+    for path in submissions:
+        if not path.exists():
+            raise ValueError(f"there is no {path}")
+    if timeout <= 0 or memory <= 0 or (workers or 1) < 1 or every <= 0:
+        raise ValueError("--timeout, --memory, --workers and --every must be above 0")
+    limits = Limits(
+        memory=int(memory * (1 << 30)), call=timeout, cells=3 * timeout, total=9 * timeout
+    )
+    count = workers or run.cores()
+    with grading.alone(course):
+        pool = run.Cluster(dask, count) if dask else run.Pool(count)
+        try:
+            grader = grading.Grading(course, grading.root(), pool, limits=limits)
+            while True:
+                problems = _grade_once(grader, submissions, quiet=watch)
+                if not watch:
+                    break
+                time.sleep(every)
+        finally:
+            pool.close()
+    if problems:
+        raise typer.Exit(1)
+
+
+def _grade_once(grader: Grading, submissions: list[Path], *, quiet: bool) -> bool:
+    """Grade what is new, tell it, and say whether something could not be graded."""
+    from tqdm import tqdm
+
+    counts: Counter[str] = Counter()
+    problems = []
+    with tqdm(unit="submission", disable=True if quiet else None) as bar:
+        for one in grader.grade(submissions):
+            bar.update()
+            if one.result is None:
+                problems.append(f"{one.student} ({one.assignment}): not graded: {one.problem}")
+                continue
+            counts[str(one.result["status"])] += 1
+            counts["new"] += one.new
+            if quiet and one.new:
+                points = f"{one.result['points']:g} of {one.result['of']:g}"
+                print(
+                    f"{one.assignment} {one.student}: {points} ({one.result['status']})", flush=True
+                )
+    for line in [*grader.warnings, *problems]:
+        print(f"note: {line}", file=sys.stderr)
+    if not quiet:
+        new = counts.pop("new", 0)
+        told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        print(f"{sum(counts.values())} submissions, {new} of them new: {told or 'nothing found'}")
+        if counts:
+            print(
+                f"marks: {grader.course / 'gradebook.db'}; the class: {grader.course / 'summary'}"
+            )
+    return bool(problems)
+
+
+@app.command()
+def feedback(
+    assignment: Annotated[str | None, typer.Argument(help="One assignment (default: all).")] = None,
+    course: Course = Path("grading"),
+) -> None:
+    """Write every student's feedback page, with the marks and comments given by hand."""
+    from course_lib.grading import course as grading
+
+    count = sum(1 for _ in grading.feedback(course, grading.root(), assignment))
+    if not count:
+        raise ValueError(f"nothing is graded in {course}: 'course grade' comes first")
+    print(f"{count} pages in {course / 'feedback'}")
+
+
+class Platform(StrEnum):
+    """What ``course export`` writes for."""
+
+    CANVAS = "canvas"
+    MOODLE = "moodle"
+    GRADESCOPE = "gradescope"
+    CSV = "csv"
+
+
+@app.command()
+def export(
+    to: Annotated[Platform, typer.Argument(help="Where the marks go.")],
+    assignment: Annotated[str | None, typer.Option(help="One assignment (default: all).")] = None,
+    course: Course = Path("grading"),
+    roster: Annotated[
+        Path | None, typer.Option(help="The CSV that Canvas or Moodle exported, to be filled in.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write (default: in COURSE/export).")
+    ] = None,
+) -> None:
+    """Write the marks as the CSV of Canvas or Moodle, Gradescope's results.json, or a plain CSV."""
+    from course_lib.grading import course as grading
+
+    paths, unknown = grading.export(course, str(to), assignment=assignment, roster=roster, out=out)
+    for path in paths[:3]:
+        print(path)
+    if len(paths) > 3:
+        print(f"... {len(paths)} files in all")
+    for student in unknown:
+        print(f"note: {student} is not in {roster}", file=sys.stderr)
 
 
 @data_app.command("list")
@@ -185,10 +349,30 @@ def doctor() -> None:
         "book tools": "yes"
         if importlib.util.find_spec("jupyter_book")
         else "no (make book installs them)",
+        "sandbox": _sandbox(),
         "Chromium": chromium or "no (only the site's browser tests need it: apt install chromium)",
     }
     for key, value in rows.items():
         print(f"{key:12} {value}")
+
+
+def _sandbox() -> str:
+    """Start the sandbox that grading needs, and say what it is made of, or what it lacks."""
+    try:
+        from course_lib.grading.jail import Missing
+        from course_lib.grading.sandbox import Sandbox
+    except ImportError as error:
+        return f"no: {error} (make env installs what grading needs)"
+    try:
+        with Sandbox() as sandbox, sandbox.child() as child:
+            child.cells([])
+            own = f"user {sandbox.own_user}" if sandbox.own_user else "the grader's own user"
+            return (
+                f"yes: namespaces, Landlock version {sandbox.report['landlock']}, seccomp "
+                f"{sandbox.report['seccomp']}; students' code runs as {own}"
+            )
+    except Missing as error:
+        return f"no, so 'course grade' refuses. {error}"
 
 
 if __name__ == "__main__":

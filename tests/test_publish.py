@@ -332,6 +332,7 @@ def test_a_reader_s_own_copy_is_never_overwritten(
     monkeypatch.setattr(chapters, "chapters", lambda: pages)
     monkeypatch.setattr(cache, "glued", lambda _page: {})
     monkeypatch.setattr(chapters, "book_index", lambda: BOOK)
+    monkeypatch.setattr(chapters, "root", lambda: tmp_path)
     folder = tmp_path / "notebooks"
     assert list(copies.refresh(folder)) == ["part/a: written", "part/b: written"]
     assert list(copies.refresh(folder)) == ["part/a: up to date", "part/b: up to date"]
@@ -343,7 +344,7 @@ def test_a_reader_s_own_copy_is_never_overwritten(
     for name in ("part/a", "part/b"):
         page(tmp_path / "text", CHECKED.replace("# Trial", "# Better"), name)
     first, second = copies.refresh(folder)
-    assert "your copy, kept; the chapter has changed" in first and second == "part/b: written"
+    assert "your copy, kept; its source has changed" in first and second == "part/b: written"
     assert json.loads(own.read_text())["cells"][-1]["source"] == ["my work"]
     assert "Better" in (folder / "part" / "a.new.ipynb").read_text()
 

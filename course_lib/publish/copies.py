@@ -1,4 +1,4 @@
-"""The reader's own copies of the chapters: refreshed when the book changes, never overwritten."""
+"""The reader's own copies of chapters and assignments: refreshed when they change, never overwritten."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from course_lib.publish import cache, chapters, site
 
@@ -20,32 +21,37 @@ def _hash(content: str) -> str:
 
 
 def refresh(folder: Path) -> Iterator[str]:
-    """Write each executed chapter's notebook into ``folder``, and say what was done.
+    """Write each executed chapter's notebook, and each assignment, into ``folder``; say what was done.
 
-    A copy the reader has changed stays as it is; when the chapter has changed too, the new one is
+    A copy the reader has changed stays as it is; when its source has changed too, the new one is
     written beside it as ``<name>.new.ipynb``.
     """
     record_path = folder / RECORD
     made: dict[str, str] = json.loads(record_path.read_text()) if record_path.is_file() else {}
-    index = chapters.book_index()
-    for page in chapters.chapters():
-        if not page.executed:
-            continue
-        nb = chapters.published(
-            page, book=index, values=cache.glued(page), install=site.requirement()
-        )
+    for name, nb in _sources():
         content = nbformat.writes(nb, indent=1) + "\n"
-        path = folder / f"{page.name}.ipynb"
-        own = path.is_file() and _hash(path.read_text(encoding="utf-8")) != made.get(page.name)
-        if own and made.get(page.name) == _hash(content):
-            yield f"{page.name}: your copy, kept"
+        path = folder / f"{name}.ipynb"
+        own = path.is_file() and _hash(path.read_text(encoding="utf-8")) != made.get(name)
+        if own and made.get(name) == _hash(content):
+            yield f"{name}: your copy, kept"
         elif own:
             chapters.write(nb, path.with_suffix(".new.ipynb"))
-            yield f"{page.name}: your copy, kept; the chapter has changed, see {page.name}.new.ipynb"
+            yield f"{name}: your copy, kept; its source has changed, see {name}.new.ipynb"
         else:
-            yield f"{page.name}: {'written' if chapters.write(nb, path) else 'up to date'}"
-            made[page.name] = _hash(content)
+            yield f"{name}: {'written' if chapters.write(nb, path) else 'up to date'}"
+            made[name] = _hash(content)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = record_path.with_suffix(".part")
     temporary.write_text(json.dumps(made, indent=1) + "\n")
     temporary.replace(record_path)
+
+
+def _sources() -> Iterator[tuple[str, NotebookNode]]:
+    """Yield the notebooks to copy, by the name of their copy."""
+    index = chapters.book_index()
+    for page in chapters.chapters():
+        if page.executed:
+            values, install = cache.glued(page), site.requirement()
+            yield page.name, chapters.published(page, book=index, values=values, install=install)
+    for path in sorted(chapters.root().glob("assignments/*/*.ipynb")):
+        yield f"assignments/{path.stem}", nbformat.read(path, as_version=4)
