@@ -8,15 +8,17 @@ grader takes numbers from it and judges them elsewhere.
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import importlib.abc
+import inspect
 import linecache
 import random
 import socket
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -73,7 +75,9 @@ class Notebook:
         # What pickles, dataclasses and type hints look for is where they look for it.
         sys.modules["__main__"] = module
         self.names: dict[str, Any] = module.__dict__
-        self.names["get_ipython"] = lambda: _Shell(self.names)
+        shell = _Shell(self.names)
+        self.names.update(get_ipython=lambda: shell, display=lambda *_, **__: None)
+        self.names.update(In=[""], Out={}, _="", __="", ___="")
         self.cells: set[str] = set()
 
     def run(self, cell: str, source: str) -> dict[str, Any] | None:
@@ -84,7 +88,7 @@ class Notebook:
             plain = _without_magic(source)
             # A traceback, inspect.getsource and torch.jit find a cell's text here.
             linecache.cache[filename] = (len(plain), None, plain.splitlines(True), filename)
-            exec(compile(plain, filename, "exec", dont_inherit=True), self.names)
+            _execute(plain, filename, self.names)
         except BaseException as error:
             told = self._error(error)
             told["text"] = _short(error)
@@ -163,10 +167,20 @@ def module(name: str, source: str) -> types.ModuleType:
     return made
 
 
+def _execute(source: str, filename: str, names: dict[str, Any]) -> None:
+    """Run code as a cell runs: an ``await`` outside functions is fine."""
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(source, filename, "exec", flags, dont_inherit=True)
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(types.FunctionType(code, names)())
+    else:
+        exec(code, names)
+
+
 def _without_magic(source: str) -> str:
     """Turn IPython's ``%``, ``!`` and ``?`` lines into calls of ``get_ipython()``, as IPython does."""
     try:
-        ast.parse(source)
+        compile(source, "", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager
 
@@ -182,11 +196,15 @@ class _Shell:
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> None:
         if name in ("time", "timeit", "capture", "prun"):
-            exec(compile(cell, f"<%%{name}>", "exec", dont_inherit=True), self._names)
+            _execute(_without_magic(cell), f"<%%{name}>", self._names)
 
     def run_line_magic(self, name: str, line: str, *_: Any) -> None:
-        if name in ("time", "timeit"):
-            exec(compile(line, f"<%{name}>", "exec", dont_inherit=True), self._names)
+        if name == "time":
+            with suppress(SyntaxError):
+                _execute(line, "<%time>", self._names)
+
+    def getoutput(self, *_: Any, **__: Any) -> list[str]:
+        return []
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **options: None

@@ -33,7 +33,7 @@ CLONE_NEWNET, CLONE_NEWTIME = 0x40000000, 0x00000080
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _AT_RECURSIVE = 1, 2, 4, 0x8000
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _MOUNT_SETATTR, _LANDLOCK = 442, 444  # the same numbers on every architecture
 
@@ -65,7 +65,7 @@ class Limits:
     memory: int = 1 << 30
     disk: int = 64 << 20
     file: int = 32 << 20
-    processes: int = 48
+    processes: int = 32
     cells: float = 30.0
     call: float = 10.0
     total: float = 90.0
@@ -222,6 +222,8 @@ def lock(limits: Limits, *, keep: int, own_user: bool) -> None:
     if os.path.exists("/proc/self"):
         flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
         _do("/proc", "", "mount", b"proc", b"/proc", b"proc", flags, None)
+        # Where memory runs out, the kernel is to end this process and not the grader.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _scratch(f"size={limits.disk},mode=1777,nr_inodes=4096")
 
     _limit(limits)
@@ -237,7 +239,7 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_DATA, data + limits.memory),
         (resource.RLIMIT_FSIZE, limits.file),
         (resource.RLIMIT_NPROC, limits.processes),
-        (resource.RLIMIT_NOFILE, 128),
+        (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -269,6 +271,8 @@ def _drop(own_user: bool) -> None:
     header, nothing = struct.pack("<Ii", 0x20080522, 0), bytes(24)
     _do("dropping capabilities", "", "capset", header, nothing)
     _do("no_new_privs", "", "prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Who started us may see how much memory we hold; changes of user and rights have hidden that.
+    _do("dumpable", "", "prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
     end_with_parent()  # after the user has changed: a change of user takes it back
 
 
@@ -339,6 +343,11 @@ def _seccomp() -> None:
             continue  # a call that this libseccomp or this architecture does not know
     # Sockets that reach no further than this process and its own: Python's pools of workers need them.
     rules.add_rule(refuse, "socket", pyseccomp.Arg(0, pyseccomp.NE, int(socket.AF_UNIX)))
+    for option in (
+        socket.SO_SNDBUF,
+        socket.SO_RCVBUF,
+    ):  # what waits in them is memory nobody counts
+        rules.add_rule(refuse, "setsockopt", pyseccomp.Arg(2, pyseccomp.EQ, int(option)))
     # New processes and threads, but no new namespaces; clone3 hides its flags, so it is "not there"
     # and the C library falls back to clone.
     for flag in (

@@ -30,6 +30,9 @@ from course_lib.grading.sandbox import Sandbox
 
 #: How often a submission gets a new process for its remaining checks after it has lost one.
 RESTARTS = 4
+_UNREADABLE = (
+    "the notebook could not be taken apart: open it, run it from the top, save it, hand it in again"
+)
 #: Failures that end the process, and what the result's status is then.
 _ENDS = {"timeout": "timeout", "memory": "memory", "crashed": "crashed", "wire": "crashed"}
 
@@ -185,9 +188,10 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
         if problem:
             raise rebuild.Rejected(problem)
         built = rebuild.rebuild(master, rebuild.parse(data))
-    except rebuild.Rejected as error:
-        result |= {"status": "rejected", "note": str(error)}
-        verdicts = {check.name: Verdict(0.0, str(error)) for check in checks}
+    except Exception as error:  # one notebook never ends the batch, whatever is in it
+        note = str(error) if isinstance(error, rebuild.Rejected) else _UNREADABLE
+        result |= {"status": "rejected", "note": note}
+        verdicts = {check.name: Verdict(0.0, note) for check in checks}
     else:
         status, errors, verdicts = _run(assignment, checks, built, student)
         result |= {
@@ -281,6 +285,10 @@ def _attempt(
                 continue
             verdicts[check.name] = examine(check, child.call, student)
             if child.gone is not None:
+                # Its other checks call the same function: they would lose a process each.
+                for other in checks:
+                    if other.cell == check.cell:
+                        verdicts.setdefault(other.name, verdicts[check.name])
                 return child.gone
     return None
 

@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import json
 import symtable
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The tag of the master's cells that run before the answers: imports.
 SETUP = "setup"
 #: The most that a notebook may weigh, and the most brackets, braces and commas it may have: outputs
 #: may be large, but a file that takes gigabytes to parse is not a notebook.
 MAX_BYTES, MAX_TOKENS = 100 << 20, 3_000_000
-#: The longest answer that is run.
-MAX_SOURCE = 200_000
+#: The longest answer that is run, and the most of all other cells that is searched for helpers.
+MAX_SOURCE, MAX_STATEMENTS = 200_000, 2_000
 
 
 class Rejected(ValueError):
@@ -173,32 +175,38 @@ def rebuild(master: Master, notebook: Mapping[str, Any]) -> Rebuilt:
         ):
             waiting.append(source)
     others += [(None, text) for text in waiting]
+    lengths = itertools.accumulate(len(text) for _, text in others)
+    kept = [other for other, length in zip(others, lengths, strict=True) if length <= MAX_SOURCE]
+    if len(kept) < len(others):
+        flags.append("other cells are very long: helpers were looked for in the first of them only")
 
     answers: dict[str, str] = {}
+    copies: dict[str, list[str]] = {}
     empty: set[str] = set()
     for cell in master.of("answer") + master.of("question"):
         # A copy that nobody wrote in does not undo the one that has the answer.
         written = [text for text in found.get(cell.id, []) if text.strip() != cell.source.strip()]
-        text = "\n\n".join(dict.fromkeys(written))
+        copies[cell.id] = list(dict.fromkeys(written)) or [cell.source]
+        text = "\n\n".join(copies[cell.id]) if written else ""
         if len(text) > MAX_SOURCE:
             flags.append(f"{cell.id}: an answer of {len(text):,} characters was not run")
-            text = ""
+            text, copies[cell.id] = "", [cell.source]
         if not text:
             empty.add(cell.id)
         answers[cell.id] = text or cell.source
 
     asked = {cell.id for cell in master.of("answer")}
-    helpers = list(_helpers(master, {name: answers[name] for name in asked}, others))
+    helpers = _helpers(master, [text for name in asked for text in copies[name]], kept)
     if helpers:
-        names = ", ".join(sorted({name for _, _, names in helpers for name in names}))
-        flags.append(f"helpers taken from other cells: {names}")
+        names = sorted({name for _, _, names in helpers for name in names})
+        flags.append(f"helpers taken from other cells: {_some(names)}")
     code: list[tuple[str, str]] = []
     for cell in master.cells:
         if cell.role == "setup":
             code.append((f"setup {cell.id}", cell.source))
         elif cell.role == "answer":
             code += [("helper", text) for before, text, _ in helpers if before == cell.id]
-            code.append((cell.id, answers[cell.id]))
+            code += [(cell.id, text) for text in copies[cell.id]]
     code += [("helper", text) for before, text, _ in helpers if before is None]
     return Rebuilt(
         tuple(code),
@@ -220,8 +228,9 @@ def _flags(master: Master, notebook: Mapping[str, Any]) -> Iterator[str]:
     for name, count in counts.items():
         if count > 1 and name in by_id:
             yield f"{name}: it is there {count} times"
-    for name in sorted(name for name in counts if name and name not in by_id):
-        yield f"{name[:60]}: an id that the assignment does not have"
+    foreign = sorted(name for name in counts if name and name not in by_id)
+    if foreign:
+        yield f"ids that the assignment does not have: {_some(foreign)}"
     for cell in cells:
         meta, known = _nbgrader(cell), by_id.get(_grade_id(cell))
         if known is None:
@@ -253,79 +262,151 @@ def _flags(master: Master, notebook: Mapping[str, Any]) -> Iterator[str]:
         yield f"the notebook's format is {str(notebook.get('nbformat'))[:10]}"
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first of some names, as text that is safe to show."""
+    told = ", ".join(name[:60] if name.isidentifier() else ascii(name[:60]) for name in names[:10])
+    return told + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+
+
+class _Statement(NamedTuple):
+    """A statement of a cell that is no answer: the answer it stands before, and what it does."""
+
+    before: str | None
+    text: str
+    binds: set[str]
+    changes: set[str]
+
+
 def _helpers(
-    master: Master, answers: Mapping[str, str], others: Iterable[tuple[str | None, str]]
+    master: Master, answers: Sequence[str], others: Iterable[tuple[str | None, str]]
 ) -> list[tuple[str | None, str, set[str]]]:
     """Find, in the student's other cells, the statements that define names her answers lack.
 
     Each comes with the answer cell it stands before, its text, and the names it brings.
     """
-    bound = set(dir(builtins)) | {"get_ipython", "display"}
+    bound = set(dir(builtins)) | {"get_ipython", "display", "In", "Out", "_", "__", "___"}
     wanted: set[str] = set()
-    for source in [*answers.values(), *(cell.source for cell in master.of("setup"))]:
-        tree = _tree(source)
-        bound |= _binds(tree.body)
-        wanted |= _uses(tree)
+    for source in [*answers, *(cell.source for cell in master.of("setup"))]:
+        plain, tree = _tree(source)
+        bound |= _binds(tree)
+        wanted |= _uses(plain)
     wanted -= bound
-    statements = [
-        (before, node, _binds([node])) for before, text in others for node in _tree(text).body
-    ]
+    if not wanted:
+        return []
+    statements = list(itertools.islice(_statements(others), MAX_STATEMENTS))
+    by_name: dict[str, list[int]] = {}
+    for index, statement in enumerate(statements):
+        for name in statement.binds | statement.changes:
+            by_name.setdefault(name, []).append(index)
     taken: set[int] = set()
-    while new := {
-        index
-        for index, (_, _, names) in enumerate(statements)
-        if names & wanted and index not in taken
-    }:
-        taken |= new
-        for index in new:
-            wanted |= _uses(ast.Module([statements[index][1]], [])) - bound
+    new = set(wanted)
+    while new:
+        name = new.pop()
+        found = by_name.get(name, [])
+        if any(name in statements[index].binds for index in found):
+            for index in set(found) - taken:
+                taken.add(index)
+                more = _uses(statements[index].text) - bound - wanted
+                wanted |= more
+                new |= more
+    if wanted - {name for index in taken for name in statements[index].binds}:
+        taken |= set(by_name.get("*", []))  # what a star brings is not known here
     return [
-        (before, ast.unparse(node), names & wanted)
-        for before, node, names in (statements[index] for index in sorted(taken))
+        (statements[index].before, statements[index].text, statements[index].binds & wanted)
+        for index in sorted(taken)
     ]
 
 
-def _tree(source: str) -> ast.Module:
-    """Parse what can be parsed: without magics, and nothing where the rest is no Python."""
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    lines = [
-        "" if line.lstrip().startswith(("%", "!", "?")) else line for line in source.splitlines()
-    ]
-    try:
-        return ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.Module([], [])
+def _statements(others: Iterable[tuple[str | None, str]]) -> Iterator[_Statement]:
+    for before, source in others:
+        plain, tree = _tree(source)
+        lines = plain.splitlines(True)
+        for node in tree.body:
+            binds, changes = _binds(node), _changes(node)
+            if binds or changes:
+                first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+                text = "".join(lines[first - 1 : node.end_lineno])
+                # Whole lines: what else stands on them belongs to it.
+                yield _Statement(before, textwrap.dedent(text), binds, changes)
 
 
-def _binds(body: Iterable[ast.stmt]) -> set[str]:
-    """Return the names that statements define where they stand, not inside functions."""
+def _tree(source: str) -> tuple[str, ast.Module]:
+    """Parse a cell, with magics as IPython reads them; nothing where that is no Python."""
+    for read in (str, _as_ipython):
+        try:
+            plain = read(source)
+            flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            return plain, compile(plain, "<cell>", "exec", flags, dont_inherit=True)
+        except Exception:  # a student's text may break any parser in any way
+            continue
+    return "", ast.Module([], [])
+
+
+def _as_ipython(source: str) -> str:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    if len(source) > 40_000:
+        raise ValueError("too long to be looked at by a slow tokenizer")
+    lines = source.lstrip().splitlines(True)
+    if lines and lines[0].startswith("%%"):
+        lines = lines[1:]  # %%time and its like run their cell
+    return str(TransformerManager().transform_cell("".join(lines)))
+
+
+_SCOPES = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
+
+
+def _binds(tree: ast.AST) -> set[str]:
+    """Return the names that code defines where it stands, not inside functions."""
     names: set[str] = set()
-    for node in body:
+    nodes = [tree]
+    while nodes:  # not recursive: a thousand elifs lie within each other
+        node = nodes.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(node.name)
-            continue
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-            continue
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.stmt):
-                names |= _binds([child])
-            elif isinstance(child, (ast.expr, ast.withitem, ast.ExceptHandler)):
-                for inner in ast.walk(child):
-                    if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                        names.add(inner.id)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar, ast.ExceptHandler)) and node.name:
+            names.add(node.name)
+        if not isinstance(node, _SCOPES):
+            nodes += ast.iter_child_nodes(node)
     return names
 
 
-def _uses(tree: ast.Module) -> set[str]:
-    """Return the names that statements look for among the notebook's own."""
+def _changes(node: ast.stmt) -> set[str]:
+    """Return the names whose values a statement fills: ``table["a"] = 1`` and ``rows.append(1)``."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+        targets = [node.target]
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        targets = [node.value.func]
+    names = set()
+    for target in targets:
+        inside = False
+        while isinstance(target, (ast.Attribute, ast.Subscript)):
+            target, inside = target.value, True
+        if inside and isinstance(target, ast.Name):
+            names.add(target.id)
+    return names
+
+
+def _uses(source: str) -> set[str]:
+    """Return the names that code looks for among the notebook's own."""
     try:
-        tables = [symtable.symtable(ast.unparse(tree), "<cell>", "exec")]
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
+        tables = [symtable.symtable(source, "<cell>", "exec")]
+    except Exception:  # an await outside functions, or what no parser likes
+        return {
+            node.id
+            for node in ast.walk(_tree(source)[1])
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
     names: set[str] = set()
     while tables:
         table = tables.pop()

@@ -46,7 +46,7 @@ from typing import Any
 #: How many characters, without spaces, make a line, two lines together, and a name a secret.
 LINE, PAIR, NAME = 25, 40, 9
 #: What a student's tree lacks: files of these beginnings.
-WITHHELD = ("solutions/", "tests/grading/", "benchmarks/grading")
+WITHHELD = ("solutions/", "tests/grading/", "tests/site/test_no_solutions", "benchmarks/grading")
 
 _STUB = '# YOUR CODE HERE\nraise NotImplementedError("write this part")'
 _BLOCK = re.compile(r"(?ms)^[ \t]*### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOLUTION")

@@ -6,6 +6,7 @@ comes back is numbers or a ``Failure``; a child that hangs, dies, floods or lies
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import math
 import os
@@ -30,6 +31,15 @@ from course_lib.grading.jail import Limits, Missing
 
 #: What of the package a student's code finds. The rest holds what she is to write.
 SHARED = {"__init__.py", "checkpoints", "classifiers.py", "data", "device.py", "plots.py"}
+#: The most that an answer may weigh. What is asked for is small; a large one costs the grader.
+ANSWER = 2 << 20
+#: What a failed call may be called: anything else a child says would be words of its own.
+_KINDS = {
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, BaseException)
+} | {"missing", "returned", "wire"}
+_TYPES = {name for name, kind in vars(builtins).items() if isinstance(kind, type)} | {"NoneType"}
 #: Users of their own, one per grading process, where root grades.
 _USERS = range(61184, 65000)
 
@@ -85,6 +95,8 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         package = Path(course_lib.__file__).resolve().parent
         shown = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package]
+        # Jupyter's settings may lie beside Python, with whatever is written into them.
+        self._hidden.append(Path(sys.prefix).resolve() / "etc" / "jupyter")
         absent = [path for path in package.iterdir() if path.name not in SHARED]
         base = Path(tempfile.gettempdir()) / f"course-sandbox-{os.getuid()}"
         base.mkdir(mode=0o700, exist_ok=True)
@@ -144,7 +156,7 @@ class Sandbox:
             raise Missing(f"no sandbox here, so nothing is graded. {answer.get('missing')}")
         self._control = ours
         self.report = answer["ready"]
-        self._loaded = max(_resident(self._process.pid))
+        self._loaded = _held(self._process.pid)
 
     def _map(self, pid: int) -> bool:
         """Give a zygote that root started two users: root, for setting up, and one for students."""
@@ -208,6 +220,7 @@ class Child:
         self._limits = limits
         self._until = until
         self._loaded = loaded
+        self._look = 0.0
         self.status: int | None = None
         self.gone: Failure | None = None
 
@@ -227,7 +240,7 @@ class Child:
         known = {name for name, _ in cells}
         if not isinstance(errors, dict):
             return self._lost("wire")
-        return {name: _failure(told) for name, told in errors.items() if name in known}
+        return {name: _failure(told, own=True) for name, told in errors.items() if name in known}
 
     def probe(self, source: str) -> Failure | None:
         """Send the probes' source text; return a ``Failure`` if the process did not take it."""
@@ -251,10 +264,11 @@ class Child:
         if self.gone is not None:
             return self.gone
         until = min(time.monotonic() + seconds, self._until)
+        self._look = time.monotonic() + 0.2  # most answers are there before the first look
         self._channel.settimeout(max(0.001, until - time.monotonic()))
         try:
             wire.send(self._channel, question, arrays)
-            return wire.receive(self._channel, lambda: self._wait(until))
+            return wire.receive(self._channel, lambda: self._wait(until), ANSWER)
         except TimeoutError:
             return self._lost("timeout")
         except MemoryError:
@@ -274,40 +288,59 @@ class Child:
         Raises ``TimeoutError`` when it is late, and ``MemoryError`` when the process and all it has
         started hold too much: the limits of one process are the kernel's, the sum of them is ours.
         """
-        pause = 0.2  # most answers are there before the first look
         ready = select.poll()
         ready.register(self._channel, select.POLLIN)
-        while not ready.poll(1000 * max(0.0, min(pause, until - time.monotonic()))):
-            pause = 0.1
-            # What they share with the zygote counts for none of them.
-            held = sum(max(0, size - self._loaded) for size in _resident(self._zygote))
-            if held > self._limits.memory:
-                raise MemoryError
-            if time.monotonic() >= until:
+        while True:
+            now = time.monotonic()
+            if now >= until:
                 raise TimeoutError
+            if now >= self._look:
+                self._look = now + 0.1
+                if _held(self._zygote) - self._loaded > self._limits.memory:
+                    raise MemoryError
+            if ready.poll(1000 * (min(self._look, until) - now)):
+                return
 
 
-def _resident(pid: int) -> list[int]:
-    """Return the bytes of its own, not of files, that a process and each that came of it holds."""
-    sizes = []
+def _held(pid: int) -> int:
+    """Return the bytes that a process and all that came of it hold, pages they share counted once."""
+    total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for one in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                held = one.memory_info()
-                sizes.append(held.rss - held.shared)
-    return sizes or [0]
+            with contextlib.suppress(psutil.Error, OSError):
+                total += _share(one.pid)
+    return total
 
 
-def _failure(told: Any) -> Failure:
-    """Read what a child says of an error, believing only what has the form of one."""
+def _share(pid: int) -> int:
+    """Return a process's proportional share of memory in bytes (proc(5), smaps_rollup)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def _failure(told: Any, *, own: bool = False) -> Failure:
+    """Read what a child says of an error, believing only what has the form of one.
+
+    ``own`` is for the errors of a notebook's cells, which ran before anything was sent: there the text
+    of the error is the student's, and is kept.
+    """
     if not isinstance(told, dict):
         return Failure("wire")
     kind, cell, line = told.get("type"), told.get("cell"), told.get("line")
-    text = str(told.get("name", told.get("what", told.get("text", ""))))[:500]
+    name, what = told.get("name"), told.get("what")
+    detail = ""
+    if own:
+        detail = str(told.get("text", ""))[:500]
+    elif kind == "missing" and isinstance(name, str) and name.isidentifier():
+        detail = name[:60]
+    elif kind == "returned":
+        detail = what if isinstance(what, str) and what in _TYPES else "object"
     return Failure(
-        kind if isinstance(kind, str) and kind.isidentifier() and len(kind) < 40 else "Exception",
-        text,
+        kind if isinstance(kind, str) and kind in _KINDS else "Exception",
+        detail,
         cell if isinstance(cell, str) and len(cell) < 100 else "",
-        line if isinstance(line, int) and 0 < line < 1_000_000 else 0,
+        line if type(line) is int and 0 < line < 1_000_000 else 0,
     )

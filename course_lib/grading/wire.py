@@ -23,6 +23,8 @@ _HEAD = struct.Struct("<II")  # bytes of JSON, bytes of arrays
 LIMIT = 64 * 1024 * 1024
 #: The most its JSON part may weigh: it holds names, numbers and source text.
 JSON_LIMIT = 4 * 1024 * 1024
+#: The most the names and shapes of its arrays may weigh: to read them costs far more than to write them.
+NAMES_LIMIT = 16 * 1024
 
 
 class WireError(ValueError):
@@ -44,24 +46,29 @@ def send(
 
 
 def receive(
-    channel: socket.socket, wait: Callable[[], None] = lambda: None
+    channel: socket.socket, wait: Callable[[], None] = lambda: None, limit: int = LIMIT
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read one frame: a JSON object and arrays by name.
 
-    ``wait`` is called before every read; what it raises ends the reading. Raises ``WireError`` for
-    anything that is not a frame, ``EOFError`` when the other side is gone before one ends, and
-    ``TimeoutError`` by the socket's timeout.
+    ``wait`` is called before every read; what it raises ends the reading. A frame weighs ``limit``
+    bytes at most. Raises ``WireError`` for anything that is not a frame of real numbers, ``EOFError``
+    when the other side is gone before one ends, and ``TimeoutError`` by the socket's timeout.
     """
     size, weight = _HEAD.unpack(_exactly(channel, _HEAD.size, wait))
-    if size > JSON_LIMIT or size + weight > LIMIT:
-        raise WireError(f"a frame of {size} + {weight} bytes: more than {LIMIT} in all")
+    if size > JSON_LIMIT or size + weight > limit:
+        raise WireError(f"a frame of {size} + {weight} bytes: more than {limit} in all")
+    text, blob = _exactly(channel, size, wait), bytes(_exactly(channel, weight, wait))
+    if int.from_bytes(blob[:8], "little") > NAMES_LIMIT:
+        raise WireError(f"the names of a frame's arrays: more than {NAMES_LIMIT} bytes")
     try:
-        message = json.loads(_exactly(channel, size, wait))
-        arrays = safetensors.numpy.load(bytes(_exactly(channel, weight, wait)))
+        message = json.loads(text)
+        arrays = safetensors.numpy.load(blob)
     except (ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
         raise WireError(f"not a frame: {type(error).__name__}") from None
     if not isinstance(message, dict):
         raise WireError("not a frame: its JSON is no object")
+    if any(array.dtype.kind not in "biuf" for array in arrays.values()):
+        raise WireError("not a frame: its arrays are no real numbers")
     return message, arrays
 
 

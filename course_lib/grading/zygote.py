@@ -23,27 +23,32 @@ def main() -> None:
     """Serve the grader on the descriptor named on the command line until it goes away."""
     control = socket.socket(fileno=int(sys.argv[1]))
     jail.end_with_parent()
-    order, _ = wire.receive(control)
     try:
-        report = {"landlock": jail.landlock_version(), "seccomp": jail.seccomp_version()}
-        jail.unshare()
-        wire.send(control, {"unshared": True}, {})
-        answer, _ = wire.receive(control)  # the grader has mapped users, or asks us to
-        if not answer["mapped"]:
-            jail.map_users("self", [int(order["user"])])
-        _into_process_namespace()
-        jail.enter(Path(order["base"]), map(Path, order["shown"]), map(Path, order["hidden"]))
-        for name in order["preload"]:
-            importlib.import_module(name)
+        limits, own_user = _prepare(control)
     except (jail.Missing, OSError, ImportError) as error:
         wire.send(control, {"missing": f"{error}"}, {})
         return
-    child.ready(order["absent"])
-    fork = jail.Fork()
-    wire.send(control, {"ready": report}, {})
     gc.collect()
     gc.freeze()
-    _serve(control, fork, jail.Limits(**order["limits"]), bool(answer["mapped"]))
+    _serve(control, jail.Fork(), limits, own_user)
+
+
+def _prepare(control: socket.socket) -> tuple[jail.Limits, bool]:
+    """Move in, load, and say so; nothing of the order, which names the grader's paths, stays."""
+    order, _ = wire.receive(control)
+    report = {"landlock": jail.landlock_version(), "seccomp": jail.seccomp_version()}
+    jail.unshare()
+    wire.send(control, {"unshared": True}, {})
+    answer, _ = wire.receive(control)  # the grader has mapped users, or asks us to
+    if not answer["mapped"]:
+        jail.map_users("self", [int(order["user"])])
+    _into_process_namespace()
+    jail.enter(Path(order["base"]), map(Path, order["shown"]), map(Path, order["hidden"]))
+    for name in order["preload"]:
+        importlib.import_module(name)
+    child.ready(order["absent"])
+    wire.send(control, {"ready": report}, {})
+    return jail.Limits(**order["limits"]), bool(answer["mapped"])
 
 
 def _into_process_namespace() -> None:

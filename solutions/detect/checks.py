@@ -277,61 +277,71 @@ def _draw_ties(rng: np.random.Generator) -> dict[str, Any]:
 # Detector -------------------------------------------------------------------------------------------
 
 
-def _classes(rng: np.random.Generator, real: int, fake: int, shift: np.ndarray) -> dict[str, Any]:
-    def rows(n: int, y: int) -> np.ndarray:
-        return rng.normal(size=(n, len(shift))) @ mixing + y * shift
+def _classes(rng: np.random.Generator, n: int, real: int, fake: int) -> dict[str, Any]:
+    """Draw both classes in random order, ``n`` columns, apart along a direction at random.
 
-    mixing = np.eye(len(shift)) + 0.25 * rng.normal(size=(len(shift), len(shift)))
-    labels = np.repeat([0, 1], [real, fake])
-    features = np.concatenate([rows(real, 0), rows(fake, 1)])
-    order = rng.permutation(len(labels))
-    truth = np.repeat([0, 1], [200, 200])
+    The truth about the test rows is not sent: the student's process could read it there. No column,
+    no sum and no direction of largest variance tells the classes apart: that takes the labels.
+    """
+    mixing = np.eye(n) + 0.25 * rng.normal(size=(n, n)) / np.sqrt(n)
+    loud = rng.normal(size=n)
+    mixing += 2 * np.outer(loud, loud @ mixing) / (loud @ loud)
+    # What a score without a fit would look along: every column, their sum, where they vary most.
+    guesses = np.column_stack([mixing, mixing.sum(1), loud])
+    guesses /= np.linalg.norm(guesses, axis=0)
+    while True:
+        direction = rng.normal(size=n)
+        direction /= np.linalg.norm(direction)
+        if np.abs(direction @ guesses).max() < 0.5:
+            break
+    shift = 2.2 * direction
+
+    def rows(labels: np.ndarray) -> np.ndarray:
+        return (rng.normal(size=(len(labels), n)) + labels[:, None] * shift) @ mixing
+
+    labels = rng.permutation(np.repeat([0, 1], [real, fake]))
+    test = rows(rng.permutation(np.repeat([0, 1], [100, 100])))
     return {
-        "features": features[order].astype(np.float32),
-        "labels": labels[order].astype(np.int64),
-        "test": np.concatenate([rows(200, 0), rows(200, 1)]).astype(np.float32),
-        "truth": truth.astype(np.int64),
+        "features": rows(labels).astype(np.float32),
+        "labels": labels.astype(np.int64),
+        "test": test.astype(np.float32),
     }
 
 
-def _shift(rng: np.random.Generator, n: int) -> np.ndarray:
-    direction = rng.normal(size=n)
-    return 1.9 * direction / np.linalg.norm(direction)
-
-
 def _draw_plain(rng: np.random.Generator) -> dict[str, Any]:
-    return _classes(rng, 160, 60, _shift(rng, 5))
+    return _classes(rng, 14, 160, 60)
 
 
 def _draw_scales(rng: np.random.Generator) -> dict[str, Any]:
-    """The telling columns are tiny, and the huge one tells nothing."""
-    shift = np.array([1.3, 1.3, 0.0, 0.0]) * rng.choice([-1, 1], size=4)
-    sent = _classes(rng, 100, 90, shift)
-    scale = np.array([1e-4, 1e-3, 1e3, 1.0])
-    offset = rng.uniform(2, 4, size=4) * rng.choice([-1, 1], size=4)
-    order = rng.permutation(4)
+    """The telling columns are tiny, and the huge ones tell nothing."""
+    sent = _classes(rng, 12, 100, 90)
+    scale = np.concatenate([10.0 ** rng.uniform(-4, -3, size=12), [1.0, 1e3]])
+    offset = rng.uniform(2, 4, size=14) * rng.choice([-1, 1], size=14)
+    order = rng.permutation(14)
     for name in ("features", "test"):
-        sent[name] = ((sent[name] + offset) * scale)[:, order].astype(np.float32)
+        rows = np.column_stack([sent[name], rng.normal(size=(len(sent[name]), 2))])
+        sent[name] = ((rows + offset) * scale)[:, order].astype(np.float32)
     return sent
 
 
 def _draw_constant(rng: np.random.Generator) -> dict[str, Any]:
-    sent = _classes(rng, 90, 90, _shift(rng, 4))
-    place, value = int(rng.integers(4)), float(rng.choice([-2.0, 0.5, 4.0]))
+    sent = _classes(rng, 14, 90, 90)
+    place, value = int(rng.integers(15)), float(rng.choice([-2.0, 0.5, 4.0]))
     for name in ("features", "test"):
         sent[name] = np.insert(sent[name], place, value, axis=1).astype(np.float32)
     return sent
 
 
 def _draw_some(rng: np.random.Generator) -> dict[str, Any]:
-    sent = _classes(rng, 90, 90, _shift(rng, 4))
-    some = 200 + rng.permutation(200)[:7]  # fakes only
+    sent = _classes(rng, 14, 90, 90)
+    # Those who look most like fakes: their own mean is far from that of all.
+    some = rng.permutation(np.argsort(_oracle(**sent))[-7:])
     return sent | {"some": some.astype(np.int64)}
 
 
 def _auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    real, fake = scores[truth == 0].astype(np.float64), scores[truth == 1].astype(np.float64)
-    above = fake[:, None] - real[None]
+    low, high = scores[~truth].astype(np.float64), scores[truth].astype(np.float64)
+    above = high[:, None] - low[None]
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
@@ -342,7 +352,7 @@ def _oracle(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.nd
     std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
     x, z = (np.column_stack([(a - mean) / std, np.ones(len(a))]) for a in (x, z))
     w = np.zeros(x.shape[1])
-    for _ in range(12):
+    for _ in range(8):
         p = 1 / (1 + np.exp(-x @ w))
         gradient = x.T @ (p - labels) + 0.1 * w
         hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(len(w))
@@ -351,22 +361,28 @@ def _oracle(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.nd
 
 
 def _score_shape(
-    features: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray
+    features: np.ndarray, labels: np.ndarray, test: np.ndarray
 ) -> dict[str, tuple[int, ...]]:
     return {"scores": (len(test),)}
 
 
-def _goal(sent: Sent) -> float:
-    return _auc(_oracle(sent["features"], sent["labels"], sent["test"]), sent["truth"])
+def _agreement(sent: Sent, scores: np.ndarray) -> float:
+    """Return how well ``scores`` part the test rows as a logistic regression does: 1 as well, 0.5 not."""
+    best = _oracle(sent["features"], sent["labels"], sent["test"])
+    return _auc(scores, best > np.median(best))
+
+
+#: Less than this is not the detector that was asked for. Decisions in place of scores reach it.
+FITTED = 0.88
 
 
 def _judge_ranks(sent: Sent, got: Answer) -> str | None:
-    auc, goal = _auc(got["scores"], sent["truth"]), _goal(sent)
+    agreement = _agreement(sent, got["scores"])
     if len(np.unique(got["scores"])) <= 2:
         return "These are decisions, not scores: all images on one side get the same number."
-    if auc >= goal - 0.03:
+    if agreement >= 0.95:
         return None
-    if auc <= 1 - (goal - 0.03):
+    if agreement <= 1 - 0.95:
         return (
             "The scores are the wrong way round: label 1 is fake, and a fake should score higher."
         )
@@ -375,8 +391,8 @@ def _judge_ranks(sent: Sent, got: Answer) -> str | None:
 
 def _judge_any_way(words: str) -> Callable[[Sent, Answer], str | None]:
     def judge(sent: Sent, got: Answer) -> str | None:
-        auc = _auc(got["scores"], sent["truth"])
-        return None if max(auc, 1 - auc) >= _goal(sent) - 0.13 else words
+        agreement = _agreement(sent, got["scores"])
+        return None if max(agreement, 1 - agreement) >= FITTED else words
 
     return judge
 
@@ -402,8 +418,8 @@ SCORES = Mistake("One score per row, of shape (N,): yours has one column too man
 
 def _judge_alone(sent: Sent, got: Answer) -> str | None:
     together, alone = got["together"].astype(np.float64), got["alone"].astype(np.float64)
-    auc = _auc(together, sent["truth"])
-    if max(auc, 1 - auc) < 0.65:
+    agreement = _agreement(sent, together)
+    if max(agreement, 1 - agreement) < FITTED:
         return "The scores hardly depend on the features."
     if np.abs(together[sent["some"]] - alone).max() > 1e-3 * together.std():
         return (
@@ -707,7 +723,7 @@ CHECKS: list[Check] = [
         probe="detect_some",
         draw=_draw_some,
         judge=_judge_alone,
-        shapes=lambda features, labels, test, truth, some: {
+        shapes=lambda features, labels, test, some: {
             "together": (len(test),),
             "alone": (len(some),),
         },

@@ -21,12 +21,12 @@ def eer(student, *, scores, labels):
     return {"eer": student.equal_error_rate(scores, labels)}
 
 
-def detect(student, *, features, labels, test, truth):
+def detect(student, *, features, labels, test):
     """Fit on ``features`` and ``labels``; return the scores of ``test``."""
     return {"scores": student.fit_detector(features, labels)(test)}
 
 
-def detect_some(student, *, features, labels, test, truth, some):
+def detect_some(student, *, features, labels, test, some):
     """Fit; return the scores of ``test``, and those of some of its rows when they come alone."""
     detector = student.fit_detector(features, labels)
     return {"together": detector(test), "alone": detector(test[some])}

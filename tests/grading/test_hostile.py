@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inline_grader
 import psutil
 import pytest
 from submissions import Notebook, earned, find, submission
@@ -344,8 +345,6 @@ def test_a_bomb_costs_itself_alone(fgsm: Grade, code: str, status: str) -> None:
 
 def test_what_ends_one_answer_keeps_the_marks_of_the_others(fgsm: Grade) -> None:
     right = fgsm(submission("fgsm"))
-    import inline_grader
-
     written = inline_grader.answers("fgsm")
     written["targeted_fgsm"] = "def targeted_fgsm(model, x, target, eps):\n    while True: pass"
     result = fgsm(submission("fgsm", written))
@@ -587,7 +586,7 @@ EDITS: dict[str, tuple[Callable[[Notebook], object], str]] = {
         lambda nb: nb["cells"].append(
             {"cell_type": "code", "source": "", "metadata": {"nbgrader": {"grade_id": "<script>"}}}
         ),
-        "an id that the assignment does not have",
+        "ids that the assignment does not have",
     ),
     "the old format": (lambda nb: nb.update(nbformat=3), "format is 3"),
     "the setup deleted": (lambda nb: _drop(nb, "setup"), "the cell is missing"),
@@ -686,8 +685,6 @@ ODD = {
 
 @pytest.mark.parametrize("template", ODD.values(), ids=ODD)
 def test_an_honest_oddity_loses_nothing(fgsm: Grade, template: str) -> None:
-    import inline_grader
-
     written = inline_grader.answers("fgsm")
     written["fgsm"] = template.replace("{}", written["fgsm"])
     result = fgsm(submission("fgsm", written))
@@ -698,8 +695,6 @@ HELPER = "import math\n\ndef direction(gradient):\n    return gradient.sign() * 
 
 
 def _use_helper() -> dict[str, str]:
-    import inline_grader
-
     written = inline_grader.answers("fgsm")
     written["fgsm"] = (
         "def fgsm(model, x, y, eps):\n"
@@ -738,3 +733,18 @@ def test_a_helper_that_is_nowhere_is_named_in_its_own_words(fgsm: Grade) -> None
     lost = {row["name"]: row["message"] for row in result["checks"] if not row["points"]}
     assert set(lost) >= set(FGSM)
     assert "NameError" in lost["fgsm_step"]
+
+
+def test_feedback_on_every_wrong_answer_tells_no_secret(fgsm: Grade, tmp_path: Path) -> None:
+    """A page for work that is wrong in every way holds nothing of the solution or the checks."""
+    from submissions import ROOT, bundle
+
+    from course_lib.grading import feedback, release
+
+    nothing: dict[str, str] = dict.fromkeys(inline_grader.answers("fgsm"), "1 / 0")
+    for number, answers in enumerate(({}, nothing, _use_helper() | {"bim": "x"})):
+        result = fgsm(submission("fgsm", answers), f"s{number}")
+        answered = {name: "" for name in result["answers"]}
+        feedback.write(tmp_path, result | {"answers": answered}, bundle("fgsm").master())
+    assert len(list(tmp_path.rglob("*.html"))) == 3
+    assert release.scan([tmp_path], ROOT) == []
