@@ -195,6 +195,18 @@ WRONG: list[Wrong] = [
         on="spectrum",
     ),
     Wrong(
+        "a level for all images, however faint",
+        {
+            "radial_spectrum": "def radial_spectrum(images):\n"
+            "    x = images - images.mean((1, 2), keepdim=True)\n"
+            "    x = x / x.std((1, 2), keepdim=True) * images.std()\n"
+            + _spectrum(centred="x")["radial_spectrum"].split("\n", 1)[1].replace("images", "x")
+        },
+        {"spectrum", "spectrum_level"},
+        "not that of the formula",
+        on="spectrum_level",
+    ),
+    Wrong(
         "the wrong way round: 1 minus",
         _eer(
             _CURVE + "    gap = (fpr - (1 - tpr)).numpy()\n"
@@ -358,6 +370,50 @@ WRONG: list[Wrong] = [
         },
         DETECTOR,
         "TypeError",
+    ),
+    Wrong(
+        "the features added up, nothing fitted",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    return lambda f: f.abs().sum(dim=1)\n"
+        },
+        DETECTOR,
+        "clearly worse than a logistic regression",
+    ),
+    Wrong(
+        "only the last ring",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    m, d = features.mean(0), features.std(0) + 1e-8\n"
+            "    return lambda f: ((f - m) / d)[:, -1]\n"
+        },
+        DETECTOR,
+        "The scores hardly depend on the features.",
+        on="detector_alone",
+    ),
+    Wrong(
+        "only the column that differs most",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    m, d = features.mean(0), features.std(0) + 1e-8\n"
+            "    z = (features - m) / d\n"
+            "    gap = z[labels == 1].mean(0) - z[labels == 0].mean(0)\n"
+            "    j = gap.abs().argmax()\n"
+            "    return lambda f: gap[j] * (f - m)[:, j]\n"
+        },
+        DETECTOR,
+        "clearly worse than a logistic regression",
+    ),
+    Wrong(
+        "the largest variance taken for the fakes",
+        {
+            "fit_detector": "def fit_detector(features, labels):\n"
+            "    m, d = features.mean(0), features.std(0) + 1e-8\n"
+            "    v = torch.linalg.svd((features - m) / d, full_matrices=False)[2][0]\n"
+            "    return lambda f: (f - m) / d @ v\n"
+        },
+        DETECTOR,
+        "clearly worse than a logistic regression",
     ),
     Wrong(
         "uphill",

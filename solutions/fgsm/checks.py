@@ -153,7 +153,8 @@ def draw_step(label: str, edges: bool) -> Callable[[np.random.Generator], dict[s
             return False
         if edges:
             a = stepped(sent, loss_slope, 1.0 if label == "y" else -1.0)
-            return bool((a < -0.01).any() and (a > 1.01).any())
+            if not ((a < -0.01).any() and (a > 1.01).any()):
+                return False
         right = answers["right"](**sent)
         return all(apart(answers[name](**sent), right) for name in answers if name != "right")
 

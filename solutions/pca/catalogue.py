@@ -328,6 +328,61 @@ WRONG: list[Wrong] = [
         "do shapes, dtypes and gradients fit?",
     ),
     Wrong(
+        "PCA in forward, nothing to train",
+        _model(
+            init="self.k = n_codes",
+            encode="x[:, : self.k]",
+            decode="F.pad(codes, (0, 1))",
+            forward="(m := x.mean(0)) + (x - m) @ "
+            "(v := torch.linalg.svd(x - m, full_matrices=False)[2][: self.k]).T @ v",
+        ),
+        {"ae_codes", "ae_bias", "ae_learns"},
+        "PCA's before any training",
+        on="ae_learns",
+    ),
+    Wrong(
+        "the codes are normalised by the batch they come in",
+        _model(
+            encode="(c := self.enc(x)) - c.mean(0)",
+            decode="self.dec(codes)",
+        ),
+        {"ae_bias"},
+        "encode sends zeros to zeros",
+    ),
+    Wrong(
+        "noise where the weights should be",
+        _model(
+            init="self.d, self.k = n_features, n_codes",
+            encode="torch.randn(len(x), self.k)",
+            decode="torch.randn(len(codes), self.d)",
+        ),
+        {"ae_codes", "ae_linear", "ae_bias", "ae_learns"},
+        "encode is not a linear map and a bias",
+        on="ae_bias",
+    ),
+    Wrong(
+        "new layers in every call",
+        _model(
+            init="self.d, self.k = n_features, n_codes",
+            encode="nn.Linear(self.d, self.k)(x)",
+            decode="nn.Linear(self.k, self.d)(codes)",
+        ),
+        {"ae_codes", "ae_learns"},
+        "forward(x) is not decode(encode(x))",
+    ),
+    Wrong(
+        "lines only",
+        _angle(
+            "    if len(a) > 1:\n"
+            "        return torch.tensor(0.0)\n"
+            "    cosine = (a[0] @ b[0]).abs() / a.norm() / b.norm()\n"
+            "    return torch.acos(cosine.clamp(-1, 1))\n"
+        ),
+        {"angle", "angle_bases", "angle_same"},
+        "The same answer for planes that differ.",
+        on="angle_same",
+    ),
+    Wrong(
         "the smallest angle",
         _angle(
             "    qa, qb = torch.linalg.qr(a.T)[0], torch.linalg.qr(b.T)[0]\n"

@@ -11,6 +11,11 @@ from course_lib.grading.checks import Answer, Check, Mistake, Sent
 # Fit ------------------------------------------------------------------------------------------------
 
 
+def _numbers(got: Answer) -> dict[str, np.ndarray]:
+    """Return what came back in float64, whatever kind of numbers or truth values it is."""
+    return {name: np.asarray(values).astype(np.float64) for name, values in got.items()}
+
+
 def _orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     return np.linalg.qr(rng.normal(size=(columns, rows)))[0].T
 
@@ -261,6 +266,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _judge_codes(sent: Sent, got: Answer) -> str | None:
+    got = _numbers(got)
     if np.ptp(got["codes"], axis=0).max() < 1e-4:
         return "The codes are the same for every row: they must depend on x."
     if np.ptp(got["unfolded"], axis=0).max() < 1e-4:
@@ -281,7 +287,7 @@ def _draw_mixed(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _judge_linear(sent: Sent, got: Answer) -> str | None:
-    mix, whole = sent["mix"], got["forward"].astype(np.float64)
+    mix, whole = sent["mix"], _numbers(got)["forward"]
     n, k = mix.shape[1], sent["k"]
     s = np.linalg.svd(whole[:n] - whole[:n].mean(0), compute_uv=False)
     if s[0] < 1e-4:
@@ -298,23 +304,55 @@ def _judge_linear(sent: Sent, got: Answer) -> str | None:
     return None
 
 
-def _zero_shapes(x: np.ndarray, k: int, seed: int) -> dict[str, tuple[int, ...]]:
-    codes, rows = (6, len(x), k), (6, *x.shape)
+#: Points on one line, in order, and how many lines.
+ON_LINE, LINES = 5, 3
+
+
+def _lines(rng: np.random.Generator, columns: int) -> np.ndarray:
+    """Return rows (LINES * ON_LINE, columns): walks along straight lines, one after the other."""
+    start, way = rng.normal(size=(2, LINES, 1, columns))
+    walked = np.sort(rng.uniform(-1, 1, size=(LINES, ON_LINE, 1)), axis=1)
+    return (start + walked * way).reshape(-1, columns).astype(np.float32)
+
+
+def _draw_lines(rng: np.random.Generator) -> dict[str, Any]:
+    d, k = int(rng.integers(6, 9)), int(rng.integers(2, 4))
+    return {"x": _lines(rng, d), "c": _lines(rng, k), "k": k, "seed": int(rng.integers(2**31))}
+
+
+def _zero_shapes(x: np.ndarray, c: np.ndarray, k: int, seed: int) -> dict[str, tuple[int, ...]]:
+    codes, rows = (4, len(x), k), (4, *x.shape)
     return {"codes": codes, "codes_of_zero": codes, "rows": rows, "rows_of_zero": rows}
 
 
+def _one_way(values: np.ndarray) -> bool:
+    """Whether no number turns back along a line: so in linear maps, even with an activation behind.
+
+    An activation is judged apart; here it must not hide that there is a map with a bias.
+    """
+    steps = np.diff(values.reshape(len(values), LINES, ON_LINE, -1), axis=2)
+    little = 1e-4 * max(1.0, float(np.abs(values).max()))
+    return bool(((steps > -little).all(2) | (steps < little).all(2)).all())
+
+
 def _judge_bias(sent: Sent, got: Answer) -> str | None:
+    got = _numbers(got)
     if np.abs(got["codes"] - got["codes_of_zero"]).max() < 1e-4:
         return "encode does not depend on x."
     if np.abs(got["rows"] - got["rows_of_zero"]).max() < 1e-4:
         return "decode does not depend on the codes."
-    lacking = [
-        name
-        for name, values in (("encode", got["codes_of_zero"]), ("decode", got["rows_of_zero"]))
-        if np.abs(values).max() < 1e-6
-    ]
+    maps = (
+        ("encode", got["codes"], got["codes_of_zero"]),
+        ("decode", got["rows"], got["rows_of_zero"]),
+    )
+    lacking = [name for name, _, of_zero in maps if np.abs(of_zero).max() < 1e-6]
     if lacking:
         return f"{' and '.join(lacking)} sends zeros to zeros: the map needs a bias."
+    for name, values, of_zero in maps:
+        if np.ptp(of_zero, axis=1).max() > 1e-4 or not _one_way(values):
+            return f"{name} is not a linear map and a bias."
+        if np.ptp(of_zero, axis=0).max() < 1e-6:
+            return f"{name} adds the same whatever the parameters are: the bias must be learned."
     return None
 
 
@@ -323,19 +361,37 @@ def _draw_training(rng: np.random.Generator) -> dict[str, Any]:
     scores = rng.normal(size=(n, d))
     scores = np.linalg.qr(scores - scores.mean(0))[0] * np.sqrt(n)
     spread = np.array([2.0, 1.4, 0.5, 0.4, 0.3, 0.2])
-    return {"x": ((scores * spread) @ _orthonormal(rng, d, d)).astype(np.float32), "k": k}
+    x = (scores * spread) @ _orthonormal(rng, d, d)
+    # Strangers vary along other directions: what was learned is applied to them, not learned anew.
+    others = (rng.normal(size=(8, d)) * spread) @ _orthonormal(rng, d, d)
+    return {"x": x.astype(np.float32), "others": others.astype(np.float32), "k": k}
 
 
 def _judge_training(sent: Sent, got: Answer) -> str | None:
-    x = np.asarray(sent["x"], dtype=np.float64)
-    best = _directions(_centred(x), len(x))[1][sent["k"] :].sum() / len(x)
-    after = ((got["after"] - x) ** 2).sum(1).mean()
+    got = _numbers(got)
+    x, others = (np.asarray(sent[name], dtype=np.float64) for name in ("x", "others"))
+    v, squares = _directions(_centred(x), len(x))
+    v = v[: sent["k"]]
+    best = squares[sent["k"] :].sum() / len(x)
+    before, after = (((got[name] - x) ** 2).sum(1).mean() for name in ("before", "after"))
     if after < 0.98 * best:
         return (
             "It returns x better than any linear map through n_codes numbers can: something passes "
             "by the codes."
         )
     if after <= 1.03 * best:
+        if before <= 1.06 * best:
+            return (
+                "Its error is PCA's before any training: the weights should start at random, and "
+                "learn."
+            )
+        mean = x.mean(0)
+        want = mean + (others - mean) @ v.T @ v
+        if np.linalg.norm(got["others"] - want) > 0.3 * np.linalg.norm(want):
+            return (
+                "What it learned from the rows it was trained on does not carry over to other rows: "
+                "does forward use weights alone?"
+            )
         return None
     if np.allclose(got["before"], got["after"], atol=1e-6):
         return (
@@ -465,15 +521,15 @@ ANGLES = (
 
 
 def _draw_same(rng: np.random.Generator) -> dict[str, Any]:
-    """24 pairs of bases of one and the same subspace, and six of lines that are well apart."""
+    """Pairs of bases of one and the same subspace, and lines and planes that are well apart, mixed."""
     d = int(rng.integers(5, 8))
     pairs = []
-    for i in range(24):
+    for i in range(20):
         rows = _orthonormal(rng, 1 + (i % 4 == 3), d)
         pairs.append(np.stack([_mixed(rng, rows), _mixed(rng, rows)]))
-    for _ in range(6):
-        pairs.append(_pair(rng, 1, d, rng.uniform(0.6, 1.0, size=1)))
-    return _packed(pairs)
+    for k in (1, 1, 1, 2, 2, 2):
+        pairs.append(_pair(rng, k, d, rng.uniform(0.6, 1.0, size=k)))
+    return _packed([pairs[i] for i in rng.permutation(len(pairs))])
 
 
 def _same_shapes(a: np.ndarray, b: np.ndarray, count: np.ndarray) -> dict[str, tuple[int, ...]]:
@@ -482,16 +538,20 @@ def _same_shapes(a: np.ndarray, b: np.ndarray, count: np.ndarray) -> dict[str, t
 
 def _judge_same(sent: Sent, got: Answer) -> str | None:
     # Relative to the angles of the pairs that differ, so that degrees are not counted twice.
-    same, apart = got["angle"][:24], np.abs(got["angle"][24:])
-    if apart.min() < 1e-3 or np.ptp(apart) < 1e-6:
-        return "The same answer for lines that differ."
-    if np.abs(same).max() > 0.03 * apart.min():
+    angles = np.abs(_numbers(got)["angle"])
+    differ = _angle(**sent)["angle"] > 0.1
+    same, apart = angles[~differ], angles[differ]
+    lines, planes = (angles[differ & (sent["count"] == k)] for k in (1, 2))
+    for name, found in (("lines", lines), ("planes", planes)):
+        if min(found.min(), np.ptp(found)) < 1e-3:
+            return f"The same answer for {name} that differ."
+    if same.max() > 0.03 * apart.min():
         return "The angle between two bases of one and the same subspace is not 0."
     return None
 
 
 def _no_number(sent: Sent, got: Answer, _: Answer) -> bool:
-    return got["angle"].shape == (30,) and not np.isfinite(got["angle"]).all()
+    return got["angle"].shape == sent["count"].shape and not np.isfinite(got["angle"]).all()
 
 
 CHECKS: list[Check] = [
@@ -633,7 +693,7 @@ CHECKS: list[Check] = [
         title="LinearAutoencoder: both maps have a bias",
         points=1,
         probe="at_zero",
-        draw=_draw_model,
+        draw=_draw_lines,
         judge=_judge_bias,
         shapes=_zero_shapes,
         trials=2,
@@ -646,7 +706,11 @@ CHECKS: list[Check] = [
         probe="train",
         draw=_draw_training,
         judge=_judge_training,
-        shapes=lambda x, k: {"before": x.shape, "after": x.shape},
+        shapes=lambda x, others, k: {
+            "before": x.shape,
+            "after": x.shape,
+            "others": others.shape,
+        },
         trials=1,
     ),
     Check(

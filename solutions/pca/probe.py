@@ -52,22 +52,20 @@ def whole(student, *, x, k, seed, mix):
     return {"forward": scattered(student, x, k, seed)(x)}
 
 
-def at_zero(student, *, x, k, seed):
-    """Return codes of ``x`` and of zeros, and what codes of zeros unfold to, for six such models."""
-    zeros = torch.zeros_like(x)
+def at_zero(student, *, x, c, k, seed):
+    """Return codes of ``x`` and of zeros, and what codes ``c`` and zeros unfold to, in four models."""
     found = {"codes": [], "codes_of_zero": [], "rows": [], "rows_of_zero": []}
-    for i in range(6):
+    for i in range(4):
         model = scattered(student, x, k, seed + i)
-        codes = model.encode(x)
-        found["codes"].append(codes)
-        found["codes_of_zero"].append(model.encode(zeros))
-        found["rows"].append(model.decode(codes))
-        found["rows_of_zero"].append(model.decode(torch.zeros_like(codes)))
+        found["codes"].append(model.encode(x))
+        found["codes_of_zero"].append(model.encode(torch.zeros_like(x)))
+        found["rows"].append(model.decode(c))
+        found["rows_of_zero"].append(model.decode(torch.zeros_like(c)))
     return found
 
 
-def train(student, *, x, k):
-    """Train the autoencoder on ``x``; return its reconstruction before and after."""
+def train(student, *, x, others, k):
+    """Train the autoencoder on ``x``; return its reconstruction before and after, and of others."""
     model = student.LinearAutoencoder(x.shape[1], k)
     before = model(x).detach().clone()
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -90,7 +88,7 @@ def train(student, *, x, k):
             return loss
 
         optimizer.step(closure)
-    return {"before": before, "after": model(x)}
+    return {"before": before, "after": model(x), "others": model(others)}
 
 
 def angles(student, *, a, b, count):

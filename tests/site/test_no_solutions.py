@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from course_lib.grading import release
@@ -14,8 +15,9 @@ def test_the_site_tells_no_secret() -> None:
 
 
 def test_a_secret_on_the_site_would_be_seen(tmp_path: Path) -> None:
-    source = (chapters.root() / "solutions" / "minimax" / "checks.py").read_text(encoding="utf-8")
-    line = max(source.splitlines(), key=len)
+    source = (chapters.root() / "solutions" / "minimax" / "minimax.py").read_text(encoding="utf-8")
+    solution = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", source, re.DOTALL)[-1]
+    line = max(solution.splitlines(), key=len).strip()
     page = (build.html() / "index.html").read_text(encoding="utf-8")
     (tmp_path / "index.html").write_text(page.replace("</main>", f"<p>{line}</p></main>"))
     assert release.scan([tmp_path], chapters.root())
