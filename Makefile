@@ -23,8 +23,8 @@ env:
 	@TORCH=$(TORCH) $(PYTHON) course_lib/bootstrap.py
 
 lint:
-	$(BIN)/ruff format --check course_lib tests benchmarks
-	$(BIN)/ruff check course_lib tests benchmarks
+	$(BIN)/ruff format --check course_lib tests benchmarks $(wildcard solutions)
+	$(BIN)/ruff check course_lib tests benchmarks $(wildcard solutions)
 	$(BIN)/mypy
 
 unit:

@@ -306,8 +306,9 @@ def _classes(rng: np.random.Generator, n: int, real: int, fake: int) -> dict[str
     mixing = np.eye(n) + 0.25 * rng.normal(size=(n, n)) / np.sqrt(n)
     loud = rng.normal(size=n)
     mixing += 2 * np.outer(loud, loud @ mixing) / (loud @ loud)
+    mixing /= np.linalg.norm(mixing, axis=0)  # columns of one scale
     # What a score without a fit would look along: every column, their sum, where they vary most.
-    guesses = np.column_stack([mixing, mixing.sum(1), loud])
+    guesses = np.column_stack([mixing, mixing.sum(1), np.linalg.svd(mixing)[0][:, 0]])
     guesses /= np.linalg.norm(guesses, axis=0)
     while True:
         direction = rng.normal(size=n)

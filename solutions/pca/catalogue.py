@@ -341,15 +341,6 @@ WRONG: list[Wrong] = [
         on="ae_learns",
     ),
     Wrong(
-        "the codes are normalised by the batch they come in",
-        _model(
-            encode="(c := self.enc(x)) - c.mean(0)",
-            decode="self.dec(codes)",
-        ),
-        {"ae_bias"},
-        "encode sends zeros to zeros",
-    ),
-    Wrong(
         "noise where the weights should be",
         _model(
             init="self.d, self.k = n_features, n_codes",

@@ -72,7 +72,7 @@ def train(student, *, x, others, k):
     if parameters and model(x).requires_grad:
         optimizer = torch.optim.LBFGS(
             parameters,
-            max_iter=120,
+            max_iter=60,
             tolerance_grad=1e-5,
             tolerance_change=1e-8,
             line_search_fn="strong_wolfe",

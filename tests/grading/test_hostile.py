@@ -401,7 +401,7 @@ no("open files", lambda: [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdi
                           and not os.path.isdir(f"/proc/self/fd/{fd}")])
 no("secrets in the environment", lambda: [k for k in os.environ if "TOKEN" in k or "SECRET" in k
                                           or "KEY" in k or "PROXY" in k.upper()])
-for path in ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/root/.ssh", "/home", "/var", "/run", "/sys",
+for path in ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/home", "/var", "/run", "/sys",
              "/work", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/vda", "/dev/tty", "/dev/ptmx"):
     if path != "/work":
         no(path, lambda: open(path).read() if not os.path.isdir(path) else os.listdir(path))
