@@ -114,7 +114,7 @@ def map_users(pid: int | str, outside: Sequence[int]) -> None:
     (folder / "gid_map").write_text(lines)
 
 
-def enter(base: Path, shown: Iterable[Path], hidden: Iterable[Path]) -> None:
+def enter(base: Path, shown: Sequence[Path], hidden: Iterable[Path]) -> None:
     """Replace the disk by a read-only view with the system, Python and ``shown`` on it.
 
     ``base`` is any empty folder, used for a moment; ``hidden`` lists files and folders below
@@ -140,15 +140,24 @@ def enter(base: Path, shown: Iterable[Path], hidden: Iterable[Path]) -> None:
     _do("leaving the old root", remedy, "umount2", b".", _MNT_DETACH)
     os.chdir("/")
     _read_only(b"/", _ATTR_RDONLY | _ATTR_NOSUID)
-    _scratch("size=16m,mode=1777")
+    _scratch("size=16m,mode=1777", shown)
 
 
-def _scratch(options: str) -> None:
-    """Put empty folders where programs expect to be able to write."""
+def _scratch(options: str, shown: Iterable[Path]) -> None:
+    """Put empty folders where programs expect to be able to write; what is shown below stays in sight."""
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     for folder in WRITABLE:
+        below = [path for path in shown if path.is_relative_to(folder) and path.is_dir()]
+        held = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in below]
         path = folder.encode()
         _do("tmpfs", "", "mount", b"tmpfs", path, b"tmpfs", flags, options.encode())
+        for place, descriptor in zip(below, held, strict=True):
+            place.mkdir(parents=True, exist_ok=True)
+            os.fchdir(descriptor)  # its own path leads under the new folder now
+            target = os.fsencode(place)
+            _do(f"showing {place}", "", "mount", b".", target, None, _MS_BIND | _MS_REC, None)
+            os.close(descriptor)
+    os.chdir("/")
 
 
 def _pivot_root() -> int:
@@ -203,11 +212,11 @@ class Fork:
             _libc.setns(self._own, CLONE_NEWPID)
 
 
-def lock(limits: Limits, *, keep: int, own_user: bool) -> None:
+def lock(limits: Limits, *, keep: int, own_user: bool, shown: Sequence[Path]) -> None:
     """Take from this process, for good, all that a student's code does not need.
 
     ``keep`` is the one descriptor that stays open: it becomes number 3, and 0 to 2 the null device.
-    ``own_user`` says that there is a second user to become.
+    ``own_user`` says that there is a second user to become, ``shown`` is what ``enter`` was given.
     """
     null = os.open("/dev/null", os.O_RDWR)
     if null == 3:
@@ -224,7 +233,7 @@ def lock(limits: Limits, *, keep: int, own_user: bool) -> None:
         _do("/proc", "", "mount", b"proc", b"/proc", b"proc", flags, None)
         # Where memory runs out, the kernel is to end this process and not the grader.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    _scratch(f"size={limits.disk},mode=1777,nr_inodes=4096")
+    _scratch(f"size={limits.disk},mode=1777,nr_inodes=4096", shown)
 
     _limit(limits)
     _drop(own_user)

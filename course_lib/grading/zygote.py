@@ -18,22 +18,25 @@ from pathlib import Path
 
 from course_lib.grading import child, jail, wire
 
+#: Limits, whether there is a user for students, and the folders shown: Python's and the package's.
+_Settings = tuple[jail.Limits, bool, tuple[Path, ...]]
+
 
 def main() -> None:
     """Serve the grader on the descriptor named on the command line until it goes away."""
     control = socket.socket(fileno=int(sys.argv[1]))
     jail.end_with_parent()
     try:
-        limits, own_user = _prepare(control)
+        settings = _prepare(control)
     except (jail.Missing, OSError, ImportError) as error:
         wire.send(control, {"missing": f"{error}"}, {})
         return
     gc.collect()
     gc.freeze()
-    _serve(control, jail.Fork(), limits, own_user)
+    _serve(control, jail.Fork(), settings)
 
 
-def _prepare(control: socket.socket) -> tuple[jail.Limits, bool]:
+def _prepare(control: socket.socket) -> _Settings:
     """Move in, load, and say so; nothing of the order, which names the grader's paths, stays."""
     order, _ = wire.receive(control)
     report = {"landlock": jail.landlock_version(), "seccomp": jail.seccomp_version()}
@@ -43,12 +46,13 @@ def _prepare(control: socket.socket) -> tuple[jail.Limits, bool]:
     if not answer["mapped"]:
         jail.map_users("self", [int(order["user"])])
     _into_process_namespace()
-    jail.enter(Path(order["base"]), map(Path, order["shown"]), map(Path, order["hidden"]))
+    shown = tuple(Path(path) for path in order["shown"])
+    jail.enter(Path(order["base"]), shown, map(Path, order["hidden"]))
     for name in order["preload"]:
         importlib.import_module(name)
     child.ready(order["absent"])
     wire.send(control, {"ready": report}, {})
-    return jail.Limits(**order["limits"]), bool(answer["mapped"])
+    return jail.Limits(**order["limits"]), bool(answer["mapped"]), shown
 
 
 def _into_process_namespace() -> None:
@@ -60,7 +64,7 @@ def _into_process_namespace() -> None:
     jail.end_with_parent()
 
 
-def _serve(control: socket.socket, fork: jail.Fork, limits: jail.Limits, own_user: bool) -> None:
+def _serve(control: socket.socket, fork: jail.Fork, settings: _Settings) -> None:
     pid = 0
     while True:
         try:
@@ -70,7 +74,7 @@ def _serve(control: socket.socket, fork: jail.Fork, limits: jail.Limits, own_use
         if data == b"s":
             pid = fork()
             if pid == 0:
-                _become_child(control, descriptors[0], limits, own_user)
+                _become_child(control, descriptors[0], settings)
             os.close(descriptors[0])
             wire.send(control, {"pid": pid}, {})
         elif data == b"r" and pid:
@@ -82,13 +86,12 @@ def _serve(control: socket.socket, fork: jail.Fork, limits: jail.Limits, own_use
             return
 
 
-def _become_child(
-    control: socket.socket, descriptor: int, limits: jail.Limits, own_user: bool
-) -> None:
+def _become_child(control: socket.socket, descriptor: int, settings: _Settings) -> None:
     code = 1
     try:
         control.detach()
-        jail.lock(limits, keep=descriptor, own_user=own_user)
+        limits, own_user, shown = settings
+        jail.lock(limits, keep=descriptor, own_user=own_user, shown=shown)
         child.serve(socket.socket(fileno=3))
         code = 0
     finally:
