@@ -185,7 +185,7 @@ def _misshapen(got: Answer, shapes: Mapping[str, tuple[int, ...]]) -> str | None
 def _agree(got: Answer, want: Answer, check: Check) -> bool:
     return _misshapen(got, {name: np.shape(value) for name, value in want.items()}) is None and all(
         np.allclose(
-            got[name].astype(np.float64),
+            got[name],
             np.asarray(value, dtype=np.float64),
             rtol=check.rtol,
             atol=check.atol,

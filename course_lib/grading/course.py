@@ -164,7 +164,9 @@ def feedback(course: Path, root: Path, assignment: str | None = None) -> Iterato
     masters: dict[str, rebuild.Master] = {}
     for result in store.results(assignment):
         name = result["assignment"]
-        master = masters.setdefault(name, _master(root, name))
+        if name not in masters:
+            masters[name] = _master(root, name)
+        master = masters[name]
         manual: dict[str, tuple[float | None, str]] = {}
         mark = by_who.get((name, result["student"]))
         if mark is not None:

@@ -21,7 +21,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +92,6 @@ def unshare() -> None:
     Its next child is the first process of a process namespace. Raises ``Missing`` where the kernel
     does not let it.
     """
-    if sys.platform != "linux":
-        raise Missing(f"no sandbox on {sys.platform}: grade on Linux (WSL 2 and a container count)")
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     _do("namespaces", _NAMESPACES, "unshare", flags | CLONE_NEWCGROUP | CLONE_NEWPID)
 

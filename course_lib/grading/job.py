@@ -202,19 +202,12 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
             "empty": sorted(built.empty),
             "flags": list(dict.fromkeys(built.flags)),
         }
-    result["checks"] = [
-        {
-            "cell": check.cell,
-            "name": check.name,
-            "title": check.title,
-            "points": verdicts[check.name].points,
-            "of": check.points,
-            "message": verdicts[check.name].message,
-            "answer": _where(verdicts[check.name], result["answers"])[0],
-            "line": _where(verdicts[check.name], result["answers"])[1],
-        }
-        for check in checks
-    ]
+    for check in checks:
+        verdict = verdicts[check.name]
+        answer, line = _where(verdict, result["answers"])
+        row = {"cell": check.cell, "name": check.name, "title": check.title, "of": check.points}
+        row |= {"points": verdict.points, "message": verdict.message}
+        result["checks"].append(row | {"answer": answer, "line": line})
     result["points"] = round(sum(row["points"] for row in result["checks"]), 6)
     return result
 

@@ -43,6 +43,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from course_lib.grading import results
+
 #: How many characters, without spaces, make a line, two lines together, and a name a secret.
 LINE, PAIR, NAME = 25, 40, 9
 #: What a student's tree lacks: files of these beginnings.
@@ -170,16 +172,7 @@ def put(path: Path, data: bytes) -> None:
     """Write a file whole, or leave it alone where it holds this already."""
     if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(part, 0o644)  # a temporary file is its owner's alone
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    results.write(path, data)
 
 
 def student_repo(root: Path, target: Path) -> int:

@@ -61,7 +61,9 @@ class Sandbox:
     ) -> None:
         self.limits = limits or Limits()
         self._preload = list(preload)
-        self._hidden = [path.resolve() for path in hidden]
+        # Jupyter's settings may lie beside Python, with whatever is written into them.
+        settings = Path(sys.prefix) / "etc" / "jupyter"
+        self._hidden = [path.resolve() for path in (*hidden, settings)]
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self.report: dict[str, Any] = {}
@@ -95,8 +97,6 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         package = Path(course_lib.__file__).resolve().parent
         shown = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package]
-        # Jupyter's settings may lie beside Python, with whatever is written into them.
-        self._hidden.append(Path(sys.prefix).resolve() / "etc" / "jupyter")
         absent = [path for path in package.iterdir() if path.name not in SHARED]
         base = Path(tempfile.gettempdir()) / f"course-sandbox-{os.getuid()}"
         base.mkdir(mode=0o700, exist_ok=True)
