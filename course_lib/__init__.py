@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 #: What ``course_lib.<name>`` loads on first use: ground floor, the five parts, roof.
 __all__ = [
     "attacks",
+    "autoencoders",
     "checkpoints",
     "classifiers",
     "data",

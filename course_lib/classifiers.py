@@ -120,14 +120,11 @@ def fit(
             network, optimizer = fabric.setup(model, optimizer)
         where = next(model.parameters()).device
         # All processes draw one order and take turns in it; each changes its images its own way.
-        order = device.generator(seed)
+        order = device.shuffled(len(x), batch_size, device.generator(seed))
         noise = device.generator(seed + 1 + rank)
-        left = torch.empty(0, dtype=torch.int64)
         try:
             for step in range(1, steps + 1):
-                if len(left) < batch_size:
-                    left = torch.randperm(len(x), generator=order)
-                batch, left = left[:batch_size][rank::world], left[batch_size:]
+                batch = next(order)[rank::world]
                 images, labels = x[batch], y[batch].to(where)
                 if transform is not None:
                     images = transform(images, noise)

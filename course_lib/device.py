@@ -10,6 +10,7 @@ Chapter: book/welcome/how_to_use.md
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -74,6 +75,24 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     agree, draw on the CPU and move the result.
     """
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def shuffled(n: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Return batches of indices 0..n-1 without end, each index once before any comes again.
+
+    A batch is int64 (``batch_size``,); what is left of a round and fills no batch is passed by.
+
+    Raises ``ValueError`` unless 1 <= batch_size <= n.
+    """
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batch_size: expected 1 <= batch_size <= {n}, got {batch_size}")
+
+    def draw() -> Iterator[torch.Tensor]:
+        while True:
+            order = torch.randperm(n, generator=generator, device=generator.device)
+            yield from order[: n - n % batch_size].split(batch_size)
+
+    return draw()
 
 
 def describe(fabric: Fabric) -> str:

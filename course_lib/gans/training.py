@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from course_lib import device
 from course_lib.gans.objectives import Objective
 
 if TYPE_CHECKING:  # its import takes longer than a small game, and most games need none
@@ -216,22 +217,12 @@ def batches(
     """
     processes = 1 if fabric is None else fabric.world_size
     rank = 0 if fabric is None else fabric.global_rank
-    if not 1 <= batch_size <= len(x):
-        raise ValueError(f"batch_size: expected 1 to {len(x)} (the samples in x), got {batch_size}")
     if batch_size % processes:
         raise ValueError(
             f"batch_size: expected a multiple of {processes} processes, got {batch_size}"
         )
-    return _shuffled(x, batch_size, generator, rank, processes)
-
-
-def _shuffled(
-    x: Tensor, batch_size: int, generator: torch.Generator, rank: int, processes: int
-) -> Iterator[Tensor]:
-    while True:
-        order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
-        for batch in order[: len(x) - len(x) % batch_size].split(batch_size):
-            yield x[batch[rank::processes]]
+    order = device.shuffled(len(x), batch_size, generator)
+    return (x[batch[rank::processes].to(x.device)] for batch in order)
 
 
 def _unmoved(x: Tensor) -> Tensor:
