@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from enum import StrEnum
@@ -206,6 +208,13 @@ def grade(
         memory=int(memory * (1 << 30)), call=timeout, cells=3 * timeout, total=9 * timeout
     )
     count = workers or run.cores()
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt  # which a library may swallow if it comes at a bad moment
+
+    signal.signal(signal.SIGINT, interrupt)
     with grading.alone(course):
         pool = run.Cluster(dask, count) if dask else run.Pool(count)
         try:
@@ -214,6 +223,8 @@ def grade(
                 problems = _grade_once(grader, submissions, quiet=watch)
                 if not watch:
                     break
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 time.sleep(every)
         finally:
             pool.close()
