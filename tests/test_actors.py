@@ -112,6 +112,37 @@ def test_every_seed_is_a_person_with_a_manner(seed: int) -> None:
         assert 0 <= getattr(person, name) <= 1
 
 
+def test_repainting_changes_what_it_is_told_and_nothing_else() -> None:
+    frames = actors.sample(4, identity=actors.identity(3), seed=2)
+    again = actors.repaint(frames)
+    torch.testing.assert_close(again.images, frames.images, rtol=0, atol=1e-4)
+    smiling = actors.repaint(frames, smile=1.0)
+    assert bool((smiling.column("smile") == 1).all())
+    others = [i for i, name in enumerate(frames.names) if name != "smile"]
+    torch.testing.assert_close(smiling.parameters[:, others], frames.parameters[:, others])
+    person = actors.render(actors.identity(3), expressions=Expression(smile=0.7))
+    torch.testing.assert_close(
+        actors.repaint(person, smile=0.0).images,
+        actors.render(actors.identity(3)).images,
+        rtol=0,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "message"),
+    [
+        (20, {}, "size: expected a whole number in 32..128, got 20"),
+        (64, {"grin": 1.0}, "changes: expected one of .*smile.*; got 'grin'"),
+        (64, {"smile": float("nan")}, "smile: expected a finite value, got nan"),
+    ],
+)
+def test_repainting_names_what_is_wrong(size: int, changes: dict[str, float], message: str) -> None:
+    frames = actors.render(actors.identity(0))
+    with pytest.raises(ValueError, match=message):
+        actors.repaint(frames, size=size, **changes)
+
+
 def test_parameters_are_the_ground_truth() -> None:
     poses = [Pose(yaw=-20.0), Pose(yaw=10.0)]
     frames = actors.render(faces(2), poses, Expression(smile=0.5), size=32)

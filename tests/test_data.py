@@ -29,11 +29,17 @@ Loader = Callable[[], Labelled]
 
 #: Every split that needs no network: (data set, split as its card names it) -> loader.
 SPLITS: dict[tuple[str, str], Loader] = {
+    ("ecg", "train"): lambda: data.ecg(),
+    ("ecg", "test"): lambda: data.ecg("test"),
+    ("ecg", "all"): lambda: data.ecg("all"),
     ("mnist", "train"): lambda: data.mnist(),
     ("mnist", "test"): lambda: data.mnist("test"),
     ("orl", "train"): lambda: data.orl(),
     ("orl", "test"): lambda: data.orl("test"),
     ("orl", "all"): lambda: data.orl("all"),
+    ("patients", "train"): lambda: data.patients(),
+    ("patients", "test"): lambda: data.patients("test"),
+    ("patients", "all"): lambda: data.patients("all"),
     ("portraits", "public_domain train"): lambda: data.portraits(),
     ("portraits", "public_domain test"): lambda: data.portraits("test"),
     ("portraits", "diffusion train"): lambda: data.portraits(source="diffusion"),
@@ -42,6 +48,7 @@ SPLITS: dict[tuple[str, str], Loader] = {
     ("spoken_digits", "test"): lambda: data.spoken_digits("test"),
 }
 PAIRS = {  # training and test split of each
+    "ecg": ("train", "test"),
     "mnist": ("train", "test"),
     "orl": ("train", "test"),
     "portraits of people": ("public_domain train", "public_domain test"),
@@ -140,9 +147,9 @@ def test_stratified_choice_is_in_order_even_and_repeatable(seed: int, per_digit:
     np.testing.assert_array_equal(places, stratified(labels, per_digit, seed=seed))
 
 
-def test_images_are_bytes_divided_by_255_and_sounds_int16_divided_by_32768() -> None:
+def test_every_value_is_a_whole_number_of_the_steps_it_was_stored_in() -> None:
     for (name, _), load in SPLITS.items():
-        steps = 2**15 if name == "spoken_digits" else 255
+        steps = {"ecg": 200, "patients": 1, "spoken_digits": 2**15}.get(name, 255)
         x = load().x[::25].double() * steps
         assert torch.allclose(x, x.round(), atol=1e-4)
 
@@ -238,7 +245,7 @@ def test_a_sample_of_spoken_digits_keeps_every_fifth_take_whole() -> None:
         (lambda: data.portraits("valid"), "split: expected"),
         (lambda: data.portraits(source="gan"), "source: expected one of public_domain, diffusion"),
         (lambda: data.spoken_digits("valid"), "split: expected"),
-        (lambda: data.card("cifar"), "name: expected one of actors, mnist, orl, .*; got 'cifar'"),
+        (lambda: data.card("cifar"), "name: expected one of actors, ecg, mnist, .*; got 'cifar'"),
     ],
 )
 def test_wrong_requests_are_refused(call: Loader, message: str) -> None:
@@ -311,7 +318,7 @@ def test_labelled_refuses_tensors_of_another_kind(
 
 def test_the_cards_are_there_in_order_and_complete() -> None:
     assert [card.name for card in data.cards()] == [
-        *("actors", "mnist", "orl", "portraits", "spoken_digits")
+        *("actors", "ecg", "mnist", "orl", "patients", "portraits", "spoken_digits")
     ]
     for card in data.cards():
         assert data.card(card.name) is card

@@ -14,23 +14,29 @@ from typing import Any
 from course_lib.data._cards import Card, card, cards
 from course_lib.data._download import FetchError
 from course_lib.data._labelled import Labelled
+from course_lib.data.ecg import Beats, ecg
 from course_lib.data.fetch import fetch
 from course_lib.data.mnist import mnist
 from course_lib.data.orl import orl
+from course_lib.data.patients import Patients, patients
 from course_lib.data.portraits import portraits
 from course_lib.data.spoken_digits import Recordings, spoken_digits
 
 __all__ = [
+    "Beats",
     "Card",
     "FetchError",
     "Labelled",
+    "Patients",
     "Recordings",
     "actors",
     "card",
     "cards",
+    "ecg",
     "fetch",
     "mnist",
     "orl",
+    "patients",
     "portraits",
     "spoken_digits",
 ]

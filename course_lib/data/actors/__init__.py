@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from course_lib.data.actors.motion import Manner, manner_of, tracks
 from course_lib.data.actors.paint import draw
@@ -53,6 +54,7 @@ __all__ = [
     "identity",
     "manner_of",
     "render",
+    "repaint",
     "sample",
     "tracks",
     "wears",
@@ -115,8 +117,7 @@ def render(
 
     Raises ``ValueError`` for a size outside 32..128, an empty sequence, or lengths that differ.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= 128:
-        raise ValueError(f"size: expected a whole number in 32..128, got {size!r}")
+    _check_size(size)
     tables = [
         table("identities", Identity, identities),
         table("poses", Pose, poses),
@@ -132,6 +133,29 @@ def render(
                 f"{kind.__name__}: expected 1 or {n} (the longest argument), got {len(rows)}"
             )
     everything = np.concatenate([np.broadcast_to(t, (n, t.shape[1])) for t in tables], axis=1)
+    return _paint(everything, size)
+
+
+def repaint(frames: Frames, *, size: int = 64, **changes: float) -> Frames:
+    """Paint the same frames again with some parameters changed in all of them, e.g. ``smile=0.0``.
+
+    Each change is a name of ``frames.names`` and its new value.
+
+    Raises ``ValueError`` for an unknown name, a value that is not finite, or a size outside 32..128.
+    """
+    _check_size(size)
+    everything = frames.parameters.numpy().astype(np.float64)
+    for name, value in changes.items():
+        if name not in frames.names:
+            raise ValueError(f"changes: expected one of {', '.join(frames.names)}; got {name!r}")
+        if not np.isfinite(value):
+            raise ValueError(f"{name}: expected a finite value, got {value}")
+        everything[:, frames.names.index(name)] = value
+    return _paint(everything, size)
+
+
+def _paint(everything: NDArray[np.float64], size: int) -> Frames:
+    n = len(everything)
     images = np.empty((n, 3, size, size), dtype=np.float32)
     masks = np.empty((n, 1, size, size), dtype=np.float32)
     step = max(1, _CHUNK_PIXELS // size**2)
@@ -145,6 +169,11 @@ def render(
         parameters=torch.from_numpy(everything.astype(np.float32)),
         names=NAMES,
     )
+
+
+def _check_size(size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or not 32 <= size <= 128:
+        raise ValueError(f"size: expected a whole number in 32..128, got {size!r}")
 
 
 def wears(identity: Identity, seed: int = 0) -> Accessories:
