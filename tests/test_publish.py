@@ -224,6 +224,7 @@ def test_plain_leaves_ordinary_code_alone() -> None:
         "{ref}`nowhere`",
         "{cite:p}`nobody`",
         "```{note}\nx",
+        "that is 5\n% of all",
     ],
 )
 def test_plain_refuses_what_it_does_not_know(text: str) -> None:

@@ -44,7 +44,8 @@ def plain(text: str, *, book: Book, folder: Path, values: Mapping[str, object]) 
 
     ``folder`` is where the chapter lies (for included code), ``values`` what its cells glued.
 
-    Raises ``PlainError`` for a directive, role or reference that is not known.
+    Raises ``PlainError`` for a directive, role or reference that is not known, and for a line that a
+    wrapped percent sign has made a comment.
     """
     out: list[str] = []
     equations: dict[str, int] = {}
@@ -73,6 +74,10 @@ def plain(text: str, *, book: Book, folder: Path, values: Mapping[str, object]) 
             i = end + 1
             continue
         i += 1
+        if line.lstrip().startswith("%"):
+            raise PlainError(
+                f"a line that begins with % is a comment, and is not shown: {line.strip()}"
+            )
         if _LABEL.match(line):
             continue
         if match := _EQUATION_LABEL.match(line):
