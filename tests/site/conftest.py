@@ -26,4 +26,5 @@ def pytest_generate_tests(metafunc: Any) -> None:
             for path in root.rglob("*.html")
             if "_static" not in path.parts
         )
-        metafunc.parametrize("page_name", names or ["index.html"])
+        # Grouped by page, so that its tests share what they open.
+        metafunc.parametrize("page_name", names or ["index.html"], scope="module")
