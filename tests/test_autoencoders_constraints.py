@@ -217,10 +217,16 @@ def test_training_brings_the_mean_activation_to_rho() -> None:
 
 
 ENCODERS: dict[str, nn.Module] = {
-    "one sigmoid layer": networks.dense((2, 3), (), 9, code_activation="sigmoid").encoder,
-    "linear": networks.linear((2, 3), 4).encoder,
-    "two layers": networks.dense((2, 3), (8,), 4, activation="tanh").encoder,
-    "relu": networks.dense((2, 3), (8,), 4, code_activation="relu").encoder,
+    "one sigmoid layer": networks.dense(
+        (2, 3), (), 9, code_activation="sigmoid", generator=device.generator(1)
+    ).encoder,
+    "linear": networks.linear((2, 3), 4, generator=device.generator(2)).encoder,
+    "two layers": networks.dense(
+        (2, 3), (8,), 4, activation="tanh", generator=device.generator(3)
+    ).encoder,
+    "relu": networks.dense(
+        (2, 3), (8,), 4, code_activation="relu", generator=device.generator(4)
+    ).encoder,
 }
 
 
@@ -312,6 +318,22 @@ class _Calling(nn.Module):
 
     def forward(self) -> Tensor:
         return contractive_penalty(self.encoder, self.x)
+
+
+def test_a_refused_rho_leaves_the_running_mean_alone() -> None:
+    running = RunningMean(0.5, value=torch.full((3,), 0.25))
+    with pytest.raises(ValueError, match="rho: expected"):
+        sparse_penalty(torch.rand(4, 3), 1.5, running=running)
+    assert running.value is not None and running.value.tolist() == [0.25] * 3
+
+
+def test_the_closed_form_counts_each_example_once() -> None:
+    """Several codes in one example: their Jacobians' squares add up, as in the general form."""
+    encoder = nn.Sequential(nn.Linear(5, 4), nn.Sigmoid())
+    x = torch.rand(3, 2, 5)
+    torch.testing.assert_close(
+        contractive_penalty(encoder, x), jacobian(encoder, x).square().sum((1, 2)).mean()
+    )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
@@ -430,6 +452,9 @@ def test_with_a_decoder_of_its_own_the_penalty_is_dodged() -> None:
         (lambda g: sparse_penalty(X.int(), 0.1), "code: expected a float tensor"),
         (lambda g: RunningMean(1.0), r"decay: expected a share in \[0, 1\), got 1.0"),
         (lambda g: RunningMean(-0.1), "decay: expected"),
+        (lambda g: RunningMean().update(torch.rand(2, 3)), r"mean: expected shape \(k,\)"),
+        (lambda g: RunningMean().update(torch.tensor([math.nan])), r"mean: expected values in \[0"),
+        (lambda g: kl(0.1, torch.ones(2, dtype=torch.int64)), "rho_hat: expected a float tensor"),
         (
             lambda g: sparse_penalty(X, 0.1, running=RunningMean(value=torch.rand(5))),
             "running: holds the means of 5 units, the code has 2",

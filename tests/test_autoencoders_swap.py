@@ -297,7 +297,7 @@ def train(**changed: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: swapping.SwapNetwork(0), "code, channels: expected"),
+        (lambda: swapping.SwapNetwork(0), "code: expected a whole number from 1, got 0"),
         (lambda: swapping.SwapNetwork(8, 6), "channels: expected"),
         (lambda: network().encode(GOOD[:, :1]), r"x: .*\(4, 1, 64, 64\)"),
         (lambda: network().encode(GOOD[:0]), r"x: .*\(0, 3, 64, 64\)"),
@@ -327,8 +327,14 @@ def train(**changed: Any) -> None:
         (lambda: train(b=GOOD[:0]), "b: .*N > 0"),
         (lambda: train(masks=(MASK, MASK[:1])), r"masks \(b\): expected shape"),
         (lambda: train(masks=(MASK + 2, MASK)), r"masks \(a\): expected values"),
-        (lambda: train(steps=0), "steps: expected at least 1, got 0"),
-        (lambda: train(batch_size=0), "batch_size: expected at least 2, got 0"),
+        (lambda: train(steps=0), "steps: expected a whole number from 1, got 0"),
+        (lambda: train(batch_size=0), "batch_size: expected a whole number from 1, got 0"),
+        (lambda: train(batch_size=1), "batch_size: expected two frames or more"),
+        (lambda: swapping.warp(GOOD[..., :1], device.generator(0)), "x: expected two pixels"),
+        (
+            lambda: swapping.cut(actors.render(actors.identity(0))),
+            r"whole: expected frames of 96 x 96 pixels, got \(1, 3, 64, 64\)",
+        ),
         (lambda: train(lr=0.0), "lr, .*0.0"),
         (lambda: train(warmup=2), "warmup.* <= 1"),
         (lambda: train(face_weight=-1.0), "face_weight.*-1.0"),

@@ -106,7 +106,7 @@ def threshold(scores: Tensor, *, false_alarms: float = 0.05) -> float:
     if not 0 < false_alarms < 1:
         raise ValueError(f"false_alarms: expected a share in (0, 1), got {false_alarms}")
     n = len(scores)
-    k = math.ceil((n + 1) * (1 - false_alarms) - 1e-9)  # 0.9 * 10 must not become 10
+    k = math.ceil((n + 1) * (1 - false_alarms) - 1e-9)  # 0.55 * 100 is a hair above 55
     if k > n:
         needed = math.ceil(1 / false_alarms - 1 - 1e-9)
         raise ValueError(

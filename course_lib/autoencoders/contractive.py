@@ -43,7 +43,7 @@ def contractive_penalty(encoder: Encoder, x: Tensor) -> Tensor:
         return jacobian(encoder, x).square().sum((1, 2)).mean()
     check_examples("x", x)
     h = encoder(x)
-    penalty: Tensor = ((h * (1 - h)).square() @ layer.weight.square().sum(1)).mean()
+    penalty: Tensor = ((h * (1 - h)).square() @ layer.weight.square().sum(1)).sum() / len(x)
     return penalty
 
 
@@ -79,7 +79,7 @@ def hutchinson_penalty(
     come from ``generator``. Differentiable; the gradient too is right on average.
 
     Raises ``ValueError`` for no example, NaN, an encoder that does not return a code per example, or
-    draws below 1.
+    draws below 1. Batch normalisation has to be in evaluation mode.
     Source: Hutchinson, "A stochastic estimator of the trace of the influence matrix for Laplacian
     smoothing splines", 1989; Hoffman et al., "Robust learning with Jacobian regularization", 2019.
     """

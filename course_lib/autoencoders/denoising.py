@@ -27,8 +27,8 @@ def corrupt(
 
     Raises ``ValueError`` for no example, NaN, or ``nu`` or ``sigma`` out of range.
     Source: Vincent et al., "Extracting and composing robust features with denoising autoencoders",
-    2008, section 2.3 (masking); Vincent et al., "Stacked denoising autoencoders", 2010, section 3.3
-    (masking and Gaussian noise).
+    2008, section 2.3, masks a fixed share of each example, here each number falls by itself; Vincent
+    et al., "Stacked denoising autoencoders", 2010, section 3.3 (masking and Gaussian noise).
     """
     check_examples("x", x)
     if not 0 <= nu <= 1:

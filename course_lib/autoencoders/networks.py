@@ -150,9 +150,9 @@ def convolutional(
 ) -> Autoencoder:
     """Return an autoencoder whose layers look at neighbourhoods: (C, H, W) -> code -> (C, H, W).
 
-    Two 4x4 convolutions with stride 2 halve the image to ``2 * channels`` maps of H/4 x W/4, and a
-    dense layer reads the code off them; the decoder takes the same way back with transposed
-    convolutions.
+    Two 4x4 convolutions with stride 2 each halve the image, down to ``2 * channels`` maps of
+    H/4 x W/4, and a dense layer reads the code off them; the decoder takes the same way back with
+    transposed convolutions.
 
     Raises ``ValueError`` for a size below 1, or H or W that 4 does not divide.
     """

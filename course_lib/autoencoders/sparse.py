@@ -32,8 +32,11 @@ class RunningMean:
     def update(self, mean: Tensor) -> Tensor:
         """Take in the mean (k,) of one more batch and return the mean so far (k,), no gradient.
 
-        Raises ``ValueError`` for another number of units than before.
+        Raises ``ValueError`` for another shape or number of units than before, or values outside [0, 1].
         """
+        if mean.ndim != 1:
+            raise ValueError(f"mean: expected shape (k,), got {tuple(mean.shape)}")
+        _check_shares("mean", mean)
         mean = mean.detach()
         if self.value is None:
             self.value = mean
@@ -54,8 +57,9 @@ def kl(rho: float, rho_hat: Tensor) -> Tensor:
 
     Raises ``ValueError`` for values out of range or NaN.
     """
-    if not 0 < rho < 1:
-        raise ValueError(f"rho: expected a share in (0, 1), got {rho}")
+    _check_rho(rho)
+    if not rho_hat.is_floating_point():
+        raise ValueError(f"rho_hat: expected a float tensor, got {rho_hat.dtype}")
     _check_shares("rho_hat", rho_hat)
     # A hair inside [0, 1], by a straight line: a clamp would have no gradient where it is needed.
     eps = torch.finfo(rho_hat.dtype).eps
@@ -75,10 +79,12 @@ def sparse_penalty(code: Tensor, rho: float, *, running: RunningMean | None = No
     taken at the mean over many batches, and its gradient goes through this batch's mean, at full
     strength; that works for a batch of any size, a single example included.
 
-    Raises ``ValueError`` for no example or unit, a code outside [0, 1], NaN, or rho out of range.
+    Raises ``ValueError`` for no example or unit, a code outside [0, 1], NaN, rho out of
+    range, or a ``running`` mean of another number of units.
     Source: Ng, "Sparse autoencoder", CS294A lecture notes, 2011, section 3; Lee, Ekanadham and Ng,
     "Sparse deep belief net model for visual area V2", 2008, for a mean that has to be small.
     """
+    _check_rho(rho)  # before a running mean has taken the batch in
     if not code.is_floating_point() or code.ndim < 2 or code.numel() == 0:
         raise ValueError(
             f"code: expected a float tensor of shape (N, k, ...) with N, k > 0, "
@@ -90,6 +96,11 @@ def sparse_penalty(code: Tensor, rho: float, *, running: RunningMean | None = No
         return kl(rho, mean).sum()
     # The value of the running mean, the gradient of the batch's.
     return kl(rho, running.update(mean) + (mean - mean.detach())).sum()
+
+
+def _check_rho(rho: float) -> None:
+    if not 0 < rho < 1:
+        raise ValueError(f"rho: expected a share in (0, 1), got {rho}")
 
 
 def _check_shares(name: str, values: Tensor) -> None:

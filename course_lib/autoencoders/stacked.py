@@ -43,8 +43,8 @@ class Stack(nn.Module):
 
     ``shape``: of one example, e.g. (1, 28, 28). ``widths``: the size of each layer's code, from the
     bottom up. ``activation``: of every code. ``output``: of the lowest decoder, ``"sigmoid"`` for
-    examples in [0, 1]. Weights start as Glorot and Bengio (2010) draw them, for ``"relu"`` as He et
-    al. (2015) do; biases start at 0.
+    examples in [0, 1]. Weights start as Glorot and Bengio (2010) draw them, for ``"relu"`` the encoders' as
+    He et al. (2015) do; biases start at 0.
 
     Raises ``ValueError`` for no layer, a size below 1, or an unknown activation or output.
     """
@@ -204,9 +204,8 @@ def pretrain_stack(
             seed=seed + i,
         )
 
-    first = fit(
-        0, x
-    )  # here, because wrong input should be refused before the first step is asked for
+    # Here, because wrong input should be refused before the first step is asked for.
+    first = fit(0, x)
 
     def train() -> Iterator[LayerStep]:
         codes = x

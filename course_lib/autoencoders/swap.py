@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import device
+from course_lib.autoencoders.networks import check_size
 from course_lib.classifiers import evaluating
 from course_lib.data import actors
 
@@ -56,11 +57,10 @@ class SwapNetwork(nn.Module):
         self, code: int = 64, channels: int = 48, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        if code < 1 or channels < 4 or channels % 4:
-            raise ValueError(
-                f"code, channels: expected code >= 1 and channels a multiple of 4, "
-                f"got {code}, {channels}"
-            )
+        check_size("code", code)
+        check_size("channels", channels)
+        if channels % 4:
+            raise ValueError(f"channels: expected a multiple of 4, got {channels}")
         self.code = code
         self.encoder = nn.Sequential(
             nn.Conv2d(3, channels // 2, 5, stride=2, padding=2),  # 64 -> 32
@@ -170,6 +170,8 @@ def warp(
     if points < 2:
         raise ValueError(f"points: expected at least 2, got {points}")
     n, _, height, width = x.shape
+    if min(height, width) < 2:
+        raise ValueError(f"x: expected two pixels or more each way, got {tuple(x.shape)}")
     knots = 2 * torch.rand(n, 2, points, points, generator=generator, dtype=torch.float64) - 1
     pull = F.interpolate(knots.to(x), size=(height, width), mode="bilinear", align_corners=True)
     rows = torch.linspace(-1, 1, height).to(x)[:, None].expand(height, width)
@@ -190,7 +192,7 @@ def misaligned(a: Tensor, b: Tensor) -> Tensor:
 
     For each of the k numbers, the squared difference of the two means and of the two standard
     deviations, over their common variance; then the mean. It is 0 where neither tells the two apart,
-    and making all codes smaller does not lower it.
+    and making all codes smaller does not lower it, as long as their variance is well above 1e-8.
 
     Raises ``ValueError`` for fewer than two codes of a person, or codes of two lengths.
     Source: after Sun & Saenko, "Deep CORAL", 2016, which aligns whole covariances.
@@ -239,10 +241,11 @@ def train_swap(
     [0, 1], a pixel of the face counts 1 + ``face_weight`` times. ``align`` times ``misaligned`` is added
     to the two losses, so that the code does not say who is on the frame. Adam at rate ``lr``, which
     rises over ``warmup`` steps and falls along a cosine. Every frame of a person is seen once before
-    any is seen again. When the iterator ends, or is closed, the model is in evaluation mode.
+    any is seen again (fewer than ``batch_size`` left over are passed by). When the iterator ends, or
+    is closed, the model is in evaluation mode.
 
     Raises ``ValueError`` for frames or masks of another shape, dtype or range, an empty batch, NaN, or
-    a setting out of range.
+    a setting out of range; ``ArithmeticError`` once the loss is no longer finite.
     """
     for name, frames in (("a", a), ("b", b)):
         _check_frames(name, frames, ranged=True)
@@ -252,12 +255,8 @@ def train_swap(
             _check_images(f"masks ({who})", mask)
             _check_mask(f"masks ({who})", mask, frames)
             weights[who] = mask
-    for name, value, least in (
-        ("steps", steps, 1),
-        ("batch_size", min(batch_size, len(a), len(b)), 2),
-    ):
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    check_size("steps", steps)
+    check_size("batch_size", batch_size)
     if not 0 < lr < float("inf") or not 0 <= warmup <= steps or not 0 <= face_weight < float("inf"):
         raise ValueError(
             f"lr, warmup, face_weight: expected lr > 0, 0 <= warmup <= {steps} and "
@@ -269,9 +268,10 @@ def train_swap(
         )
     rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
     batch_size = min(batch_size, len(a), len(b))
-    if batch_size % world:
+    if batch_size % world or batch_size < 2 * world:
         raise ValueError(
-            f"batch_size: expected a multiple of the {world} processes, got {batch_size}"
+            f"batch_size: expected two frames or more for each of the {world} processes, and as many "
+            f"for all; got {batch_size}"
         )
 
     def train() -> Iterator[Step]:
@@ -297,8 +297,12 @@ def train_swap(
                     rebuilt, code = network(warp(x, noise, strength=strength).to(where), who)
                     codes.append(code)
                     losses[who] = (weight * (rebuilt - x.to(where)).square()).mean()
-                optimizer.zero_grad()
                 total = losses["a"] + losses["b"] + align * misaligned(*codes)
+                if not bool(total.isfinite()):
+                    raise ArithmeticError(
+                        f"training diverged in step {step}; a smaller lr is the first thing to try"
+                    )
+                optimizer.zero_grad()
                 if fabric is None:
                     total.backward()
                 else:
@@ -346,7 +350,14 @@ def moved(frames: actors.Frames) -> Tensor:
 
 
 def cut(whole: actors.Frames) -> actors.Frames:
-    """Cut frames painted on 96 x 96 pixels to the 64 x 64 around the face."""
+    """Cut frames painted on 96 x 96 pixels to the 64 x 64 around the face.
+
+    Raises ``ValueError`` for frames of another size.
+    """
+    if whole.images.shape[2:] != (_CANVAS, _CANVAS):
+        raise ValueError(
+            f"whole: expected frames of {_CANVAS} x {_CANVAS} pixels, got {tuple(whole.images.shape)}"
+        )
     rows, columns = slice(14, 14 + SIDE), slice(16, 16 + SIDE)  # where the painter puts a face
     return replace(
         whole,

@@ -46,7 +46,7 @@ squared_error = Loss(
     from_logits=False,
 )
 
-#: -sum_i x_i log x_hat_i + (1 - x_i) log(1 - x_hat_i), for x in [0, 1], safe for every logit.
+#: -sum_i [x_i log x_hat_i + (1 - x_i) log(1 - x_hat_i)], for x in [0, 1], safe for every logit.
 cross_entropy = Loss(
     "cross-entropy",
     lambda logits, x: (
@@ -81,7 +81,7 @@ def fit(
     fabric: Fabric | None = None,
     seed: int = 0,
 ) -> Iterator[Step]:
-    """Train ``model`` in place with Adam and a cosine schedule, one ``Step`` per batch.
+    """Train ``model`` in place with AdamW and a cosine schedule, one ``Step`` per batch.
 
     ``x``: examples (N, *shape), on any device; batches are moved to the model's. ``target``: what to
     rebuild from each, ``x`` itself unless given. ``corrupt(x, generator)`` spoils each batch on its
@@ -160,7 +160,7 @@ def fit(
 
 
 class _Objective(nn.Module):
-    """What is made small, as one module: a strategy that wraps modules calls nothing but forward."""
+    """Loss and penalty of a batch in one ``forward``, which training on many devices can wrap."""
 
     def __init__(self, model: Autoencoder, loss: Loss, penalty: Penalty | None) -> None:
         super().__init__()

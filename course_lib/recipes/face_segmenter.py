@@ -20,12 +20,15 @@ from course_lib.recipes import Progress
 SIZE = 32
 CHANNELS = 8
 STEPS = 1_500
+#: How many people the networks learn from, and how many frames there are of each.
+PEOPLE = 150
+FRAMES = 8
 
 
 def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[Progress]:
-    """Train both on 150 rendered people, eight frames each and mirrored; measure on 40 others."""
+    """Train both on rendered people, their frames as they are and mirrored; measure on 40 others."""
     steps = STEPS if steps is None else steps
-    x, masks = frames(range(150))
+    x, masks = frames(range(PEOPLE))
     x, masks = (torch.cat([t, t.flip(-1)]) for t in (x, masks))
     other, truth = frames(range(1000, 1040))
     kept, measures = nn.ModuleDict(), {}
@@ -60,8 +63,8 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
             "connections and without.",
             "architecture": "course_lib.autoencoders.segmentation.segmenter, 8 channels, in an "
             "nn.ModuleDict",
-            "data": "the course's rendered actors at 32 pixels: 150 people with 8 frames each, mirrored "
-            "too; measured on 40 other people",
+            "data": f"the course's rendered actors at 32 pixels: {PEOPLE} people with {FRAMES} frames "
+            "each, mirrored too; measured on 40 other people",
             "licence": "MIT; the faces are nobody's",
             "limits": "Trained on drawings alone: on photographs of people it fails, as its chapter "
             "shows. Not for finding or cutting out anybody's face.",
@@ -70,6 +73,8 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
 
 
 def frames(people: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return eight frames (N, 3, SIZE, SIZE) of each person and their masks (N, 1, SIZE, SIZE)."""
-    drawn = [actors.sample(8, identity=actors.identity(who), seed=who, size=SIZE) for who in people]
+    """Return the frames (N, 3, SIZE, SIZE) of each person and their masks (N, 1, SIZE, SIZE)."""
+    drawn = [
+        actors.sample(FRAMES, identity=actors.identity(who), seed=who, size=SIZE) for who in people
+    ]
     return torch.cat([f.images for f in drawn]), torch.cat([f.masks for f in drawn])

@@ -388,7 +388,7 @@ def test_no_notebook_is_heavy(answer: str, edit: Callable[[Notebook], object]) -
     data = submission("fgsm", {"fgsm": answer} if answer else {}, edit)
     begin = time.process_time()
     built = rebuild.rebuild(master, rebuild.parse(data))
-    assert time.process_time() - begin < 0.5
+    assert time.process_time() - begin < 5  # without its bounds: minutes, or no end
     assert sum(map(len, built.flags)) < 20_000
 
 
