@@ -105,12 +105,9 @@ def fit(
         raise ValueError(
             f"lr, weight_decay: expected lr > 0 and weight_decay >= 0, got {lr}, {weight_decay}"
         )
-    rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
-    batch_size = min(batch_size, len(x))
-    if batch_size % world:
-        raise ValueError(
-            f"batch_size: expected a multiple of the {world} processes, got {batch_size}"
-        )
+    # All processes draw one order and take turns in it; each changes its images its own way.
+    order = device.shuffled(len(x), min(batch_size, len(x)), device.generator(seed), fabric)
+    noise = device.generator(seed + 1 + (fabric.global_rank if fabric else 0))
 
     def train() -> Iterator[Step]:
         network: nn.Module = model
@@ -119,12 +116,9 @@ def fit(
         if fabric is not None:
             network, optimizer = fabric.setup(model, optimizer)
         where = next(model.parameters()).device
-        # All processes draw one order and take turns in it; each changes its images its own way.
-        order = device.shuffled(len(x), batch_size, device.generator(seed))
-        noise = device.generator(seed + 1 + rank)
         try:
             for step in range(1, steps + 1):
-                batch = next(order)[rank::world]
+                batch = next(order)
                 images, labels = x[batch], y[batch].to(where)
                 if transform is not None:
                     images = transform(images, noise)
@@ -188,20 +182,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def check_examples(name: str, x: Tensor) -> None:
+    """Raise ``ValueError``, naming the argument, unless ``x`` is float, (N, ...), N > 0, finite."""
+    if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
+        raise ValueError(
+            f"{name}: expected a float tensor of shape (N, ...) with N > 0, "
+            f"got {x.dtype} {tuple(x.shape)}"
+        )
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+
+
 def check_labelled(x: Tensor, y: Tensor) -> None:
     """Raise ``ValueError`` unless ``x`` is a finite float batch (N, ...) and ``y`` its int64 labels
     (N,)."""
-    if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
-        raise ValueError(
-            f"x: expected a float tensor of shape (N, ...) with N > 0, got {x.dtype} {tuple(x.shape)}"
-        )
+    check_examples("x", x)
     if y.dtype != torch.int64 or y.shape != (len(x),):
         raise ValueError(
             f"y: expected int64 labels of shape ({len(x)},), one per image; "
             f"got {y.dtype} {tuple(y.shape)}"
         )
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("x: expected finite values, got NaN or infinity")
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:

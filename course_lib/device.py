@@ -77,20 +77,30 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def shuffled(n: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def shuffled(
+    n: int, batch_size: int, generator: torch.Generator, fabric: Fabric | None = None
+) -> Iterator[torch.Tensor]:
     """Return batches of indices 0..n-1 without end, each index once before any comes again.
 
-    A batch is int64 (``batch_size``,); what is left of a round and fills no batch is passed by.
+    A batch is int64 (``batch_size``,); what is left of a round and fills no batch is passed by. With
+    ``fabric`` a batch is that of all its processes, and each gets its own equal part, if ``generator``
+    has the same seed everywhere.
 
-    Raises ``ValueError`` unless 1 <= batch_size <= n.
+    Raises ``ValueError`` unless 1 <= batch_size <= n, or for a batch that cannot be shared equally.
     """
+    rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
     if not 1 <= batch_size <= n:
         raise ValueError(f"batch_size: expected 1 <= batch_size <= {n}, got {batch_size}")
+    if batch_size % world:
+        raise ValueError(
+            f"batch_size: expected a multiple of the {world} processes, got {batch_size}"
+        )
 
     def draw() -> Iterator[torch.Tensor]:
         while True:
             order = torch.randperm(n, generator=generator, device=generator.device)
-            yield from order[: n - n % batch_size].split(batch_size)
+            for batch in order[: n - n % batch_size].split(batch_size):
+                yield batch[rank::world]
 
     return draw()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -300,3 +301,19 @@ def test_shuffled_indices() -> None:
     for size in (0, 8):
         with pytest.raises(ValueError, match="batch_size: expected 1 <= batch_size <= 7"):
             device.shuffled(7, size, device.generator(0))
+
+
+def test_two_processes_share_each_batch() -> None:
+    def of(rank: int) -> Any:
+        return SimpleNamespace(global_rank=rank, world_size=2)
+
+    whole = device.shuffled(9, 4, device.generator(0))
+    parts = [device.shuffled(9, 4, device.generator(0), of(rank)) for rank in (0, 1)]
+    for _ in range(5):
+        mine, other, batch = next(parts[0]), next(parts[1]), next(whole)
+        assert len(mine) == len(other) == 2
+        assert sorted([*mine.tolist(), *other.tolist()]) == sorted(batch.tolist())
+    with pytest.raises(
+        ValueError, match="batch_size: expected a multiple of the 2 processes, got 3"
+    ):
+        device.shuffled(9, 3, device.generator(0), of(0))

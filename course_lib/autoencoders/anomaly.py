@@ -14,8 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from course_lib.autoencoders.networks import check_examples
-from course_lib.classifiers import evaluating
+from course_lib.classifiers import check_examples, evaluating
 
 #: Examples (N, *shape) to their reconstructions, of the same shape.
 Reconstruct = Callable[[Tensor], Tensor]

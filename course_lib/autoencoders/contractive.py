@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from course_lib.autoencoders.networks import (
     Autoencoder,
-    check_examples,
     check_shape,
     check_size,
     dense,
     initialise,
 )
+from course_lib.classifiers import check_examples
 
 Encoder = Callable[[Tensor], Tensor]
 

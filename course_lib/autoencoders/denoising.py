@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from course_lib.autoencoders.networks import check_examples
+from course_lib.classifiers import check_examples
 
 
 def corrupt(

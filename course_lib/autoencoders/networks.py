@@ -48,14 +48,15 @@ class Autoencoder(nn.Module):
             raise ValueError(f"output: expected 'sigmoid' or 'linear', got {output!r}")
         self.encoder, self.decoder = encoder, decoder
         self.shape, self.output = tuple(shape), output
+        self.image_shape = self.shape  # of what goes in; a segmenter's is another
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the codes f(x) of the examples ``x`` (N, *shape).
+        """Return the codes f(x) of the examples ``x`` (N, *image_shape).
 
         Raises ``ValueError`` for another shape, or for no example.
         """
-        if x.shape[1:] != self.shape or len(x) == 0:
-            wanted = ", ".join(map(str, ("N", *self.shape)))
+        if x.shape[1:] != self.image_shape or len(x) == 0:
+            wanted = ", ".join(map(str, ("N", *self.image_shape)))
             raise ValueError(f"x: expected shape ({wanted}) with N > 0, got {tuple(x.shape)}")
         code: Tensor = self.encoder(x)
         return code
@@ -200,14 +201,3 @@ def check_size(name: str, size: int) -> None:
     """Raise ``ValueError``, naming the argument, unless ``size`` is a whole number from 1."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"{name}: expected a whole number from 1, got {size!r}")
-
-
-def check_examples(name: str, x: Tensor) -> None:
-    """Raise ``ValueError``, naming the argument, unless ``x`` is float, (N, ...), N > 0, finite."""
-    if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
-        raise ValueError(
-            f"{name}: expected a float tensor of shape (N, ...) with N > 0, "
-            f"got {x.dtype} {tuple(x.shape)}"
-        )
-    if not bool(x.isfinite().all()):
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from course_lib.autoencoders.networks import (
     Autoencoder,
-    check_examples,
     check_shape,
     check_size,
     initialise,
 )
-from course_lib.classifiers import evaluating
+from course_lib.classifiers import check_examples, evaluating
 
 
 class Segmenter(Autoencoder):
@@ -33,17 +32,6 @@ class Segmenter(Autoencoder):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, image_shape: Sequence[int]) -> None:
         super().__init__(encoder, decoder, (1, *image_shape[1:]), output="sigmoid")
         self.image_shape = tuple(image_shape)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Return the codes (N, k) of the images ``x`` (N, C, H, W).
-
-        Raises ``ValueError`` for another shape, or for no image.
-        """
-        if x.shape[1:] != self.image_shape or len(x) == 0:
-            wanted = ", ".join(map(str, ("N", *self.image_shape)))
-            raise ValueError(f"x: expected shape ({wanted}) with N > 0, got {tuple(x.shape)}")
-        code: Tensor = self.encoder(x)
-        return code
 
 
 def segmenter(

@@ -268,11 +268,16 @@ def train_swap(
         )
     rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
     batch_size = min(batch_size, len(a), len(b))
-    if batch_size % world or batch_size < 2 * world:
+    if batch_size < 2 * world:  # a spread of one code is none
         raise ValueError(
-            f"batch_size: expected two frames or more for each of the {world} processes, and as many "
-            f"for all; got {batch_size}"
+            f"batch_size: expected two frames or more for each of the {world} processes, "
+            f"got {batch_size}"
         )
+    order, noise = device.generator(seed), device.generator(seed + 1 + rank)
+    queues = {
+        who: device.shuffled(len(frames), batch_size, order, fabric)
+        for who, frames in (("a", a), ("b", b))
+    }
 
     def train() -> Iterator[Step]:
         network: nn.Module = model
@@ -281,17 +286,12 @@ def train_swap(
         if fabric is not None:
             network, optimizer = fabric.setup(model, optimizer)
         where = next(model.parameters()).device
-        order, noise = device.generator(seed), device.generator(seed + 1 + rank)
-        queues = {
-            "a": device.shuffled(len(a), batch_size, order),
-            "b": device.shuffled(len(b), batch_size, order),
-        }
         try:
             for step in range(1, steps + 1):
                 network.train()  # here, because the caller may have looked at pictures in between
                 losses, codes = {}, []
                 for who, frames in (("a", a), ("b", b)):
-                    batch = next(queues[who])[rank::world]
+                    batch = next(queues[who])
                     x, mask = frames[batch], weights[who]
                     weight = 1 if mask is None else 1 + face_weight * mask[batch].to(where)
                     rebuilt, code = network(warp(x, noise, strength=strength).to(where), who)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import device
-from course_lib.autoencoders.networks import Autoencoder, check_examples, check_size
-from course_lib.classifiers import evaluating
+from course_lib.autoencoders.networks import Autoencoder, check_size
+from course_lib.classifiers import check_examples, evaluating
 
 if TYPE_CHECKING:  # seconds to import, and most trainings here need none
     from lightning_fabric import Fabric
@@ -113,12 +113,9 @@ def fit(
         raise ValueError(
             f"lr, weight_decay: expected lr > 0 and weight_decay >= 0, got {lr}, {weight_decay}"
         )
-    rank, world = (fabric.global_rank, fabric.world_size) if fabric else (0, 1)
-    batch_size = min(batch_size, len(x))
-    if batch_size % world:
-        raise ValueError(
-            f"batch_size: expected a multiple of the {world} processes, got {batch_size}"
-        )
+    # All processes draw one order and take turns in it; each spoils its examples its own way.
+    order = device.shuffled(len(x), min(batch_size, len(x)), device.generator(seed), fabric)
+    noise = device.generator(seed + 1 + (fabric.global_rank if fabric else 0))
 
     def train() -> Iterator[Step]:
         objective: nn.Module = _Objective(model, loss, penalty)
@@ -127,12 +124,9 @@ def fit(
         if fabric is not None:
             objective, optimizer = fabric.setup(objective, optimizer)
         where = next(model.parameters()).device
-        # All processes draw one order and take turns in it; each spoils its examples its own way.
-        order = device.shuffled(len(x), batch_size, device.generator(seed))
-        noise = device.generator(seed + 1 + rank)
         try:
             for step in range(1, steps + 1):
-                batch = next(order)[rank::world]
+                batch = next(order)
                 clean, given = wanted[batch].to(where), x[batch]
                 if corrupt is not None:
                     given = corrupt(given, noise)

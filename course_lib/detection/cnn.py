@@ -102,12 +102,10 @@ def train_detector(
         raise ValueError(
             f"steps, batch_size: expected at least 1, lr: above 0; got {steps}, {batch_size}, {lr}"
         )
-    batch_size = min(batch_size, len(real) + len(fake))
-    if batch_size % fabric.world_size:
-        raise ValueError(
-            f"batch_size: expected a multiple of the {fabric.world_size} processes, got {batch_size}"
-        )
-    return _train(model, real, fake, fabric, steps, batch_size, lr, augment, seed)
+    # All processes draw the same order and take turns in it, but each changes its images in its way.
+    n = len(real) + len(fake)
+    order = device.shuffled(n, min(batch_size, n), device.generator(seed), fabric)
+    return _train(model, real, fake, fabric, steps, order, lr, augment, seed)
 
 
 def _train(
@@ -116,26 +114,19 @@ def _train(
     fake: Tensor,
     fabric: Fabric,
     steps: int,
-    batch_size: int,
+    order: Iterator[Tensor],
     lr: float,
     augment: Augmentation | None,
     seed: int,
 ) -> Iterator[Step]:
     x = torch.cat([real, fake]).float().cpu()
     y = torch.cat([torch.zeros(len(real)), torch.ones(len(fake))])
-    rank, world = fabric.global_rank, fabric.world_size
-    # All processes draw the same order and take turns in it, but each changes its images in its way.
-    order = device.generator(seed)
-    chance = device.generator(seed + 1 + rank)
-    per_round = len(x) // batch_size
+    chance = device.generator(seed + 1 + fabric.global_rank)
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     wrapped, optimiser = fabric.setup(model, optimiser)
     for step in range(1, steps + 1):
-        turn = (step - 1) % per_round
-        if turn == 0:
-            shuffled = torch.randperm(len(x), generator=order)
-        batch = shuffled[turn * batch_size : (turn + 1) * batch_size][rank::world]
+        batch = next(order)
         images = x[batch] if augment is None else augment(x[batch], chance)
         images, labels = fabric.to_device((images, y[batch]))
         wrapped.train()  # here, because the caller may have scored the model since the last step

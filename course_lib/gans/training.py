@@ -215,14 +215,8 @@ def batches(
 
     Raises ``ValueError`` for a batch size below 1, above N, or not divisible among the processes.
     """
-    processes = 1 if fabric is None else fabric.world_size
-    rank = 0 if fabric is None else fabric.global_rank
-    if batch_size % processes:
-        raise ValueError(
-            f"batch_size: expected a multiple of {processes} processes, got {batch_size}"
-        )
-    order = device.shuffled(len(x), batch_size, generator)
-    return (x[batch[rank::processes].to(x.device)] for batch in order)
+    order = device.shuffled(len(x), batch_size, generator, fabric)
+    return (x[batch.to(x.device)] for batch in order)
 
 
 def _unmoved(x: Tensor) -> Tensor:

@@ -62,7 +62,13 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
     a, b = (
         swap.close_ups(*of) for of in zip(people, (FRAMES, FRAMES), (SEED_A, SEED_B), strict=True)
     )
-    weights = (weight(a), weight(b))
+    settings: dict[str, Any] = {
+        "masks": (weight(a), weight(b)),
+        "face_weight": MOVED,
+        "batch_size": BATCH * fabric.world_size,
+        "lr": RATE,
+        "fabric": fabric,
+    }
     frames, truth = (swap.close_ups(who, TEST_FRAMES, WATCHED) for who in people)
 
     curves: dict[str, Tensor] = {}
@@ -90,14 +96,10 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
             model,
             a.images,
             b.images,
-            masks=weights,
-            face_weight=MOVED,
             steps=steps,
-            batch_size=BATCH * fabric.world_size,
-            lr=RATE,
             warmup=min(WARMUP, steps),
-            fabric=fabric,
             seed=seed,
+            **settings,
             **BESIDE.get(name, {}),
         ):
             losses.append(step.loss_b)
@@ -117,15 +119,11 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
         trained,
         a.images,
         b.images,
-        masks=weights,
-        face_weight=MOVED,
         steps=fine_steps,
         strength=FINE_STRENGTH,
-        batch_size=BATCH * fabric.world_size,
-        lr=RATE,
         warmup=min(WARMUP, fine_steps),
-        fabric=fabric,
         seed=seed + 1,
+        **settings,
     ):
         text = f"weaker warp: losses {step.loss_a:.4f}, {step.loss_b:.4f}"
         yield Progress(steps + step.step, total, text)
