@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -183,19 +184,21 @@ def test_it_ends_when_the_batches_do(n, k, rounds):
 def test_a_penalty_joins_the_discriminators_loss_and_sees_detached_batches():
     seen = []
 
-    def penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        seen.append((real.shape, fake.shape, real.requires_grad, fake.requires_grad))
-        return 3.0 * sum((p**2).sum() for p in discriminator.parameters())
+    point = torch.ones(1, 2)
+
+    def penalty(score, real: Tensor, fake: Tensor, rng: torch.Generator | None) -> Tensor:
+        seen.append((real.shape, fake.shape, real.requires_grad, fake.requires_grad, rng))
+        return 3.0 * score(point).square().sum()
 
     plain, with_penalty = Setup(), Setup()
-    extra = float(penalty(plain.discriminator, torch.zeros(1), torch.zeros(1)).detach())
-    seen.clear()
+    extra = 3 * float(plain.discriminator(point).detach().square())
     objective = Objective(
         "test", minimax.discriminator_loss, minimax.generator_loss, penalty=penalty
     )
-    a, b = next(plain.train(minimax)), next(with_penalty.train(objective))
+    rng = seeded(9)
+    a, b = next(plain.train(minimax)), next(with_penalty.train(objective, rng=rng))
     assert b.d_loss - a.d_loss == pytest.approx(extra, rel=1e-4)
-    assert seen == [(torch.Size([8, 2]), torch.Size([8, 2]), False, False)]
+    assert seen == [(torch.Size([8, 2]), torch.Size([8, 2]), False, False, rng)]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_record():
@@ -365,3 +368,247 @@ def test_a_round_of_dcgan_moves_both_networks():
     assert math.isfinite(record.d_loss)
     for old, net in zip(before, (G, D), strict=True):
         assert all(not torch.equal(p, q) for (p, _), (q, _) in zip(old, state(net), strict=True))
+
+
+def test_the_average_is_the_recurrence_of_its_weights():
+    setup = Setup()
+    average = training.Average(setup.generator, decay=0.6)
+    expected = [p.detach().clone() for p in setup.generator.parameters()]
+    for step in setup.train(average=average):
+        decay = min(0.6, step.step / (step.step + 10))
+        for mean, value in zip(expected, setup.generator.parameters(), strict=True):
+            mean.mul_(decay).add_((1 - decay) * value.detach())
+        if step.step == 20:
+            break
+    for mean, value in zip(expected, average.module.parameters(), strict=True):
+        assert torch.allclose(mean, value, atol=1e-5) and not value.requires_grad
+    for decay in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match="decay"):
+            training.Average(setup.generator, decay)
+
+
+def test_k_may_follow_a_schedule():
+    setup = Setup()
+    setup.d_optimizer.register_step_post_hook(lambda *_: setup.events.append("D"))
+    setup.g_optimizer.register_step_post_hook(lambda *_: setup.events.append("G"))
+    run = setup.train(k=lambda step: 3 if step <= 2 else 1, first_step=2)
+    assert [next(run).step, next(run).step] == [2, 3]
+    assert "".join(e for e in setup.events if e in "DG") == "DDDGDG"
+    with pytest.raises(ValueError, match="k: expected at least 1"):
+        next(setup.train(k=lambda step: 0))
+
+
+def test_a_constraint_holds_after_every_discriminator_step():
+    setup = Setup(lr=1.0)
+
+    def clip(discriminator: nn.Module) -> None:
+        for p in discriminator.parameters():
+            p.clamp_(-0.01, 0.01)
+
+    seen = []
+    setup.g_optimizer.register_step_post_hook(
+        lambda *_: seen.extend(float(p.abs().max()) for p in setup.discriminator.parameters())
+    )
+    objective = dataclasses.replace(non_saturating, constrain=clip)
+    for step in setup.train(objective, k=2):
+        if step.step == 3:
+            break
+    assert seen and max(seen) <= 0.01 + 1e-9
+
+
+def test_a_generator_penalty_joins_the_generators_loss_alone():
+    def penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        assert fake.requires_grad and not real.requires_grad
+        return 5.0 * fake.square().mean()
+
+    plain, with_penalty = Setup(), Setup()
+    a = next(plain.train())
+    b = next(with_penalty.train(dataclasses.replace(non_saturating, generator_penalty=penalty)))
+    assert b.d_loss == a.d_loss and b.g_loss > a.g_loss
+    assert same(state(plain.discriminator), state(with_penalty.discriminator))
+    assert not same(state(plain.generator), state(with_penalty.generator))
+
+
+class Paired(nn.Module):
+    """A player that is told a condition; it remembers what it was told."""
+
+    def __init__(self, outputs: int, *, heads: int = 0) -> None:
+        super().__init__()
+        self.net = networks.mlp(3 if not heads else 2, outputs + heads, width=8, generator=seeded())
+        self.heads, self.told = heads, []
+
+    def forward(self, x: Tensor, c: Tensor | None = None):
+        self.told.append(c)
+        if not self.heads:
+            return self.net(torch.cat([x, c], dim=1))
+        out = self.net(x)
+        return out[:, 0], out[:, 1:]
+
+
+@pytest.mark.parametrize("loader", [tuple, list])
+def test_a_conditional_game_tells_each_player_the_condition(loader):
+    G, D = Paired(2), Paired(1)
+    x, y = torch.randn(8, 2), torch.arange(8.0)[:, None]
+    c = torch.full((8, 1), -1.0)
+    steps = training.train_gan(
+        G,
+        D,
+        [loader((x, y))] * 2,
+        lambda n: (torch.randn(n, 2), c[:n]),
+        objective=non_saturating,
+        g_optimizer=torch.optim.SGD(G.parameters(), lr=0.1),
+        d_optimizer=torch.optim.SGD(D.parameters(), lr=0.1),
+    )
+    record = next(steps)
+    assert record.measures == {}
+    assert all(torch.equal(told, c) for told in G.told)
+    assert [bool(torch.equal(told, y)) for told in D.told] == [True, False, False]
+
+
+@pytest.mark.parametrize("on_real", [False, True])
+def test_an_auxiliary_question_joins_both_losses(on_real):
+    asked = []
+
+    def loss(answers: Tensor, condition: Tensor) -> Tensor:
+        asked.append(condition)
+        return (answers - condition).square().mean()
+
+    objective = dataclasses.replace(
+        non_saturating, auxiliary=objectives.Auxiliary(loss, weight=2.0, on_real=on_real)
+    )
+    G, D = Paired(2), Paired(1, heads=1)
+    x, y, c = torch.randn(8, 2), torch.ones(8, 1), torch.full((8, 1), -1.0)
+    before = copy.deepcopy(D), copy.deepcopy(G)
+    z = torch.randn(8, 2)
+    record = next(
+        training.train_gan(
+            G,
+            D,
+            [(x, y)] if on_real else [x],
+            lambda n: (z, c),
+            objective=objective,
+            g_optimizer=torch.optim.SGD(G.parameters(), lr=0.1),
+            d_optimizer=torch.optim.SGD(D.parameters(), lr=0.0),
+        )
+    )
+    assert D.told[-3:] == [None] * 3
+    D0, G0 = before
+    fake = G0(z, c)
+    (real_score, real_answer), (fake_score, fake_answer) = D0(x), D0(fake)
+    expected = non_saturating.discriminator_loss(real_score, fake_score.detach())
+    expected = expected + 2 * (fake_answer + 1).square().mean()
+    if on_real:
+        expected = expected + 2 * (real_answer - 1).square().mean()
+    assert record.d_loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    asked_of_g = 2 * (fake_answer + 1).square().mean()
+    assert record.measures["auxiliary"] == pytest.approx(float(asked_of_g.detach()), rel=1e-5)
+    g_loss = non_saturating.generator_loss(fake_score) + asked_of_g
+    grads = torch.autograd.grad(g_loss, list(G0.parameters()))
+    for old, new, grad in zip(G0.parameters(), G.parameters(), grads, strict=True):
+        assert torch.allclose(new, old - 0.1 * grad, atol=1e-6)
+    assert len(asked) == (3 if on_real else 2)
+
+
+def test_conditions_on_one_side_only_are_refused():
+    setup = Setup()
+    auxiliary = dataclasses.replace(
+        non_saturating,
+        auxiliary=objectives.Auxiliary(lambda a, c: a.mean(), on_real=True),
+    )
+    G, D = Paired(2), Paired(1, heads=1)
+    optimizers = {
+        "g_optimizer": torch.optim.SGD(G.parameters(), lr=0.1),
+        "d_optimizer": torch.optim.SGD(D.parameters(), lr=0.1),
+    }
+    pairs = lambda n: (torch.randn(n, 2), torch.zeros(n, 1))  # noqa: E731
+    with pytest.raises(ValueError, match="needs a condition"):
+        next(
+            training.train_gan(G, D, [torch.randn(8, 2)], pairs, objective=auxiliary, **optimizers)
+        )
+    with pytest.raises(ValueError, match=r"pairs \(x, y\).*pairs \(z, c\)"):
+        next(setup.train(batches=[(torch.randn(8, 2), torch.zeros(8, 1))]))
+    with pytest.raises(ValueError, match=r"pairs \(x, y\).*pairs \(z, c\)"):
+        next(setup.train(sample_noise=pairs))
+    with pytest.raises(ValueError, match="one label per sample, got 8 and 3"):
+        next(setup.train(batches=[(torch.randn(8, 2), torch.zeros(3, 1))]))
+
+
+class Balance:
+    """A controller that adds up the scores it is shown."""
+
+    def __init__(self) -> None:
+        self.k = 0.25
+
+    def update(self, real_score: float, fake_score: float) -> None:
+        self.k += real_score - fake_score
+
+    def measures(self) -> dict[str, float]:
+        return {"k": self.k}
+
+    def state_dict(self) -> dict[str, float]:
+        return {"k": self.k}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.k = state["k"]
+
+
+def test_a_controller_moves_once_a_round_and_every_training_has_its_own():
+    used = []
+
+    def loss(real: Tensor, fake: Tensor, k: float) -> Tensor:
+        used.append(k)
+        return (real.square() + k * fake.square()).mean()
+
+    objective = Objective("test", loss, lambda fake: fake.square().mean(), controller=Balance)
+    setup = Setup()
+    run = setup.train(objective, k=2)
+    records = [next(run), next(run)]
+    after = 0.25 + records[0].real_score - records[0].fake_score
+    assert records[0].measures == {"k": pytest.approx(after)}
+    assert used == [0.25, 0.25, pytest.approx(after), pytest.approx(after)]
+    used.clear()
+    next(Setup().train(objective))
+    assert used == [0.25]
+    kept = Balance()
+    kept.load_state_dict({"k": 7.0})
+    used.clear()
+    next(Setup().train(objective, controller=kept))
+    assert used == [7.0] and kept.k != 7.0
+
+
+@pytest.mark.parametrize("ending", [[nn.Sigmoid()], [nn.Sigmoid(), nn.Flatten(0)]])
+def test_probabilities_are_refused_where_logits_are_due(ending):
+    setup = Setup()
+    setup.discriminator = nn.Sequential(*setup.discriminator, *ending)
+    for objective in (minimax, non_saturating):
+        with pytest.raises(ValueError, match="expected logits, got probabilities.*sigmoid"):
+            next(setup.train(objective))
+    # A sigmoid inside the network is nobody's business.
+    setup.discriminator = nn.Sequential(
+        *setup.discriminator, nn.Unflatten(0, (-1, 1)), nn.Linear(1, 1)
+    )
+    setup.d_optimizer = torch.optim.SGD(setup.discriminator[-1].parameters(), lr=0.1)
+    if len(ending) == 2:
+        next(setup.train())
+
+
+def test_energies_below_0_are_refused():
+    setup = Setup()
+    objective = dataclasses.replace(minimax, name="energetic", scores="energies")
+    with torch.no_grad():
+        setup.discriminator[-1].bias.fill_(-100.0)
+    with pytest.raises(ValueError, match="energetic expects energies, never negative"):
+        next(setup.train(objective))
+
+
+def test_batches_go_on_where_they_were_and_pair_each_sample_with_its_label():
+    x, y = torch.arange(10.0), 10 * torch.arange(10.0)
+    whole = training.batches(x, 3, seeded(), y=y)
+    seen = [next(whole) for _ in range(9)]
+    assert all(torch.equal(10 * a, b) for a, b in seen)
+    rest = training.batches(x, 3, seeded(), y=y, first=6)
+    assert all(torch.equal(next(rest)[0], seen[i][0]) for i in range(5, 9))
+    with pytest.raises(ValueError, match="first"):
+        training.batches(x, 3, seeded(), first=0)
+    with pytest.raises(ValueError, match="y: expected 10 labels"):
+        training.batches(x, 3, seeded(), y=y[:4])
