@@ -20,6 +20,7 @@ __all__ = [
     "data",
     "detection",
     "device",
+    "experiments",
     "figures",
     "gans",
     "grading",

@@ -9,6 +9,7 @@ Chapter: book/welcome/how_to_use.md
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -137,17 +138,62 @@ def train(
     if name not in recipes.names():
         raise ValueError(f"no recipe {name!r}; there are {', '.join(recipes.names())}")
     fabric = device.launch(seed=seed, accelerator=accelerator, precision=precision)  # type: ignore[arg-type]
-    print(f"{name} on {device.describe(fabric)}, seed {seed}")
-    last = None
+    print(f"{name} on {device.describe(fabric)}, seed {seed}", flush=True)
+    last, shown = None, time.monotonic()
+    # Without a terminal, a line every half minute, so that a log shows that it lives.
     with tqdm(unit="step", disable=None) as bar:
         for last in recipes.make(name, out, fabric, seed=seed, steps=steps):
-            bar.total = last.steps
+            if bar.total is None:
+                bar.total = last.steps
+            if last.resumed:
+                bar.initial = bar.n = last.step
+                print(last.text, flush=True)
             bar.update(last.step - bar.n)
             bar.set_postfix_str(last.text)
+            if last.samples is not None:
+                bar.set_description(f"samples in {out / name}.png")
+            if bar.disable and time.monotonic() - shown > 30:
+                shown = time.monotonic()
+                print(f"step {last.step:,} of {last.steps:,}: {last.text}", flush=True)
     if last is not None and last.measures:
         for key, value in last.measures.items():
             print(f"{key:30} {value:.4g}")
     print(f"written to {out / name}.safetensors, with its card beside it")
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="The experiment to run.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where to write it; COURSE_EXPERIMENTS set to it makes it be used.")
+    ] = Path("experiments"),
+    workers: Annotated[
+        int, typer.Option(help="Trainings side by side (default: as many as there are cores).")
+    ] = 0,
+    fresh: Annotated[bool, typer.Option(help="Measure every row anew.")] = False,
+) -> None:
+    """Run the experiment behind a chapter's table, what is missing of it; without a name, list them."""
+    from tqdm import tqdm
+
+    from course_lib import experiments
+
+    if name is None:
+        print("\n".join(experiments.names()))
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with tqdm(unit="row", disable=None) as bar:
+        for done, total, row in experiments.run(
+            name, out, workers=workers or cores or 1, fresh=fresh
+        ):
+            bar.total = total
+            bar.update(done - bar.n)
+            if row:
+                numbers = ", ".join(
+                    f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in {**row["cell"], **row["result"]}.items()
+                )
+                bar.write(f"{numbers} ({row['cpu_seconds']:.1f} s)")
+    print(f"{total} rows in {out / name}.jsonl")
 
 
 Course = Annotated[Path, typer.Option(help="The course directory: nbgrader's, with the results.")]

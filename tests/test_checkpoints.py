@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,83 @@ def test_an_unknown_recipe_lists_the_recipes(tmp_path: Path) -> None:
     fabric = device.launch(accelerator="cpu")
     with pytest.raises(ValueError, match="no recipe 'gold'; there are "):
         next(recipes.make("gold", tmp_path, fabric))
+
+
+class Killed(BaseException):
+    pass
+
+
+def run_recipe(
+    folder: Path, *, steps: int, kill_after: int | None = None
+) -> list[recipes.Progress]:
+    """The recipe of digits on few steps, killed in the middle of a step if asked."""
+    fabric = device.launch(accelerator="cpu")
+    seen = []
+    for progress in recipes.make("dcgan-digits", folder, fabric, steps=steps):
+        seen.append(progress)
+        if progress.step == kill_after:
+            raise Killed
+    return seen
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "dcgan-digits.safetensors").read_bytes()
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "KEEP_EVERY", 0.0)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run_recipe(whole, steps=12)
+    for kill_after in (5, 8):
+        with pytest.raises(Killed):
+            run_recipe(cut, steps=12, kill_after=kill_after)
+    assert not (cut / "dcgan-digits.json").exists()
+    assert len(list(cut.glob(".dcgan-digits-*.state"))) == 1
+    torch.manual_seed(99)  # torch's own generator is part of the state, too
+    seen = run_recipe(cut, steps=12)
+    assert seen[0].resumed and seen[0].step == 8
+    assert [p.step for p in seen[1:]] == [9, 10, 11, 12, 12]  # the last carries the module
+    assert weights(whole) == weights(cut)
+    assert (whole / "dcgan-digits.film").read_bytes() == (cut / "dcgan-digits.film").read_bytes()
+    assert not list(cut.glob(".dcgan*"))  # nothing is left behind
+    assert (cut / "dcgan-digits.png").stat().st_size > 0
+
+
+def test_a_state_of_other_settings_is_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "KEEP_EVERY", 0.0)
+    with pytest.raises(Killed):
+        run_recipe(tmp_path, steps=9, kill_after=3)
+    assert not run_recipe(tmp_path, steps=4)[0].resumed
+    (state,) = tmp_path.glob(".dcgan-digits-*.state")
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cut short cannot be read.*delete it to begin anew"):
+        run_recipe(tmp_path, steps=9)
+
+
+def test_a_training_that_diverges_keeps_its_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from course_lib.gans.objectives import non_saturating
+    from course_lib.recipes import dcgan_digits
+
+    calls = 0
+
+    def fails_at_last(fake: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return non_saturating.generator_loss(fake) * (float("nan") if calls > 4 else 1.0)
+
+    broken = replace(non_saturating, generator_loss=fails_at_last)
+    monkeypatch.setattr(dcgan_digits.objectives, "non_saturating", broken)
+    monkeypatch.setattr(recipes, "KEEP_EVERY", 0.0)
+    with pytest.raises(RuntimeError, match=r"diverged in step 5: .*g_loss=nan.*state is kept in"):
+        run_recipe(tmp_path, steps=9)
+    (state,) = tmp_path.glob(".dcgan-digits-*.state")
+    kept = torch.load(state, weights_only=True)
+    assert kept["step"] == 4
+    assert all(bool(value.isfinite().all()) for value in kept["state"]["generator"].values())
+    assert not (tmp_path / "dcgan-digits.safetensors").exists()

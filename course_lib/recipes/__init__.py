@@ -1,24 +1,30 @@
 """The recipes behind the checkpoints: one module each, run by ``course train NAME``.
 
 A recipe is a generator ``run(fabric, *, seed, steps)`` that yields ``Progress``; the last one carries
-the trained module and what it measures. ``make`` runs one and writes its checkpoint.
+the trained module and what it measures. ``make`` runs one and writes its checkpoint. A recipe whose
+progress offers a ``state`` takes such a state as ``state=`` too, and ``make`` lets it go on where a
+run that was cut short had come.
 
 Chapter: book/welcome/how_to_use.md
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import os
+import pickle
 import pkgutil
 import platform
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib import __version__, checkpoints, device
 
@@ -31,6 +37,9 @@ class Progress:
     """How far a recipe is: ``step`` of ``steps``, a line of text, and at the end what it made.
 
     ``about`` holds the card's ``summary``, ``architecture``, ``data``, ``licence`` and ``limits``.
+    ``samples``: images (N, C, H, W) in [0, 1] to look at on the way. ``state()`` returns tensors,
+    numbers, and lists and dictionaries of them, from which ``run(..., state=...)`` goes on;
+    ``resumed`` marks the first progress of a run that does.
     """
 
     step: int
@@ -40,6 +49,13 @@ class Progress:
     measures: dict[str, float] | None = None
     about: dict[str, str] | None = None
     film: checkpoints.Film | None = None
+    samples: Tensor | None = None
+    state: Callable[[], dict[str, Any]] | None = None
+    resumed: bool = False
+
+
+#: Seconds between two states kept on disk: what a kill can cost.
+KEEP_EVERY = 30.0
 
 
 def names() -> list[str]:
@@ -52,15 +68,42 @@ def make(
 ) -> Iterator[Progress]:
     """Run the recipe ``name``, passing on its progress, and write its checkpoint into ``folder``.
 
-    Raises ``ValueError`` for a recipe that does not exist.
+    Every half minute the state of a recipe that has one is kept beside it, under a name that begins
+    with a dot; the same recipe with the same seed and steps goes on from there. It goes when the
+    checkpoint is written, and stays after a kill or a training that diverged. ``<name>.png`` shows
+    the latest samples.
+
+    Raises ``ValueError`` for a recipe that does not exist or a state that cannot be read, and
+    ``RuntimeError`` for a training that diverged.
     """
     if name not in names():
         raise ValueError(f"name: no recipe {name!r}; there are {', '.join(names())}")
     recipe: Any = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    began = time.perf_counter()
+    kept = _kept_path(folder, name, recipe, fabric, seed, steps)
+    before = _read_state(kept)
+    resumed = {}
+    if before is not None:
+        resumed = {"state": before["state"]}
+        step, total = before["step"], before["steps"]
+        yield Progress(step, total, f"going on after step {step:,} of {total:,}", resumed=True)
+    began = time.perf_counter() - (0.0 if before is None else before["seconds"])
+    last_kept = time.perf_counter()
     progress = None
-    for progress in recipe.run(fabric, seed=seed, steps=steps):
-        yield progress
+    try:
+        for progress in recipe.run(fabric, seed=seed, steps=steps, **resumed):
+            if progress.samples is not None and fabric.is_global_zero:
+                _contact_sheet(folder / f"{name}.png", progress.samples)
+            now = time.perf_counter()
+            if progress.state is not None and now - last_kept >= KEEP_EVERY:
+                reached = {"step": progress.step, "steps": progress.steps, "seconds": now - began}
+                _write_state(kept, {**reached, "state": progress.state()})
+                last_kept = now
+            yield progress
+    except ArithmeticError as error:
+        good = (
+            f"the last good state is kept in {kept}" if kept.is_file() else "no state was kept yet"
+        )
+        raise RuntimeError(f"{name}: {error}; {good}") from error
     if progress is None or progress.module is None or progress.measures is None:
         raise RuntimeError(f"the recipe {name} ended without a trained module")
     if fabric.is_global_zero:
@@ -84,3 +127,49 @@ def make(
             },
             progress.film,
         )
+    kept.unlink(missing_ok=True)
+
+
+def _kept_path(
+    folder: Path, name: str, recipe: Any, fabric: Fabric, seed: int, steps: int | None
+) -> Path:
+    """Return where the state of exactly this run is kept: a recipe that was changed is another."""
+    text = Path(recipe.__file__).read_bytes()
+    settings = f"{seed} {steps} {fabric.world_size} {torch.__version__}".encode()
+    run = hashlib.sha256(text + settings).hexdigest()[:12]
+    return folder / f".{name}-{run}-{fabric.global_rank}.state"
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        _ = state["state"], state["step"], state["steps"], float(state["seconds"])
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path}: the state of a run that was cut short cannot be read ({error}); "
+            "delete it to begin anew"
+        ) from error
+    return state
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _contact_sheet(path: Path, images: Tensor) -> None:
+    from torchvision.utils import save_image  # type: ignore[import-untyped]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = max(1, round((2 * len(images)) ** 0.5))
+    save_image(images.float(), path, nrow=columns, padding=1, pad_value=1.0)

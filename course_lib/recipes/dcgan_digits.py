@@ -5,8 +5,8 @@ Chapter: book/generate/two_player_game.md
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, data, device
 from course_lib.classifiers import DigitNet
-from course_lib.gans import networks, objectives, training
+from course_lib.gans import networks, objectives
+from course_lib.gans.run import Run
 from course_lib.metrics import frechet_distance
 from course_lib.recipes import Progress
 
@@ -31,7 +32,9 @@ FRAMES = [0, 10, 20, 40, 60, 80, 110, 150, 200, 260, 330, 420, 530, 660, 800, 10
 FRAMES += [1800, 2100, 2400]
 
 
-def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[Progress]:
+def run(
+    fabric: Fabric, *, seed: int = 0, steps: int | None = None, state: dict[str, Any] | None = None
+) -> Iterator[Progress]:
     """Train a DCGAN on the 10,000 digits of the course's sample, and measure 10,000 of its own.
 
     What is kept is a running average of the generator's weights: the last step of a game that goes
@@ -39,37 +42,38 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
     """
     steps = STEPS if steps is None else steps
     train, test = data.mnist("train"), data.mnist("test")
-    draw, noise = device.generator(seed), device.generator(seed + 1 + fabric.global_rank)
+    draw = device.generator(seed)
     generator = networks.DCGANGenerator(LATENT, CHANNELS, generator=draw)
     discriminator = networks.DCGANDiscriminator(CHANNELS, generator=draw)
     for net in (generator, discriminator):
         net.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(generator).requires_grad_(False).to(fabric.device)
-    g_optimizer, d_optimizer = (
-        torch.optim.Adam(net.parameters(), lr=RATE, betas=(0.5, 0.999))
-        for net in (generator, discriminator)
-    )
-    filmed = torch.randn(FILMED, LATENT, generator=device.generator(seed + 20_000))
-    frames, losses = [_draw(average, filmed)], []
-    for step in training.train_gan(
+    training = Run(
+        fabric,
         generator,
         discriminator,
-        training.batches(train.x, BATCH * fabric.world_size, draw, fabric=fabric),
-        lambda n: torch.randn(n, LATENT, generator=noise),
         objective=objectives.non_saturating,
-        g_optimizer=g_optimizer,
-        d_optimizer=d_optimizer,
-        fabric=fabric,
-    ):
-        # Early on the average must forget its start faster than later on.
-        _move_towards(average, generator, 1 - min(AVERAGE, step.step / (step.step + 10)))
-        losses.append((step.d_loss, step.g_loss))
-        if step.step in FRAMES:
-            frames.append(_draw(average, filmed))
-        yield Progress(step.step, steps, f"D {step.d_loss:.2f}, G {step.g_loss:.2f}")
-        if step.step >= steps:
-            break
-    average = average.cpu().eval()
+        g_optimizer=_adam,
+        d_optimizer=_adam,
+        sample_noise=lambda n, rng: torch.randn(n, LATENT, generator=rng),
+        order=draw,
+        batch_size=BATCH,
+        watched=torch.randn(FILMED, LATENT, generator=device.generator(seed + 20_000)),
+        frames=FRAMES,
+        seed=seed,
+        decay=AVERAGE,
+    )
+    if state is not None:
+        training.restore(state)
+    for step in training.steps(train.x, until=steps):
+        filmed = step.step in FRAMES
+        yield Progress(
+            step.step,
+            steps,
+            f"D {step.d_loss:.2f}, G {step.g_loss:.2f}",
+            samples=training.samples() if filmed else None,
+            state=training.state,
+        )
+    average = training.finished()
     measures = _measure(average, train.x, test.x, device.generator(seed + 10_000))
     yield Progress(
         steps,
@@ -77,11 +81,8 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
         f"Fréchet distance {measures['Fréchet distance in digit features, to test']:.1f}",
         module=average,
         measures=measures,
-        film=checkpoints.Film(
-            torch.tensor(FRAMES[: len(frames)]),
-            torch.stack(frames),
-            {"D's loss": torch.tensor(losses)[:, 0], "G's loss": torch.tensor(losses)[:, 1]},
-        ),
+        film=training.film(),
+        samples=training.samples(),
         about={
             "summary": "A generator of handwritten digits: 32 numbers of noise to a 28x28 image.",
             "architecture": "course_lib.gans.networks.DCGANGenerator(latent=32, channels=32); the "
@@ -94,29 +95,13 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
     )
 
 
-@torch.no_grad()
-def _draw(generator: nn.Module, z: Tensor) -> Tensor:
-    """Draw with batch norm's running statistics, as the finished generator will."""
-    drawn: Tensor = copy.deepcopy(generator).cpu().eval()(z)
-    return drawn
-
-
-@torch.no_grad()
-def _move_towards(average: nn.Module, current: nn.Module, weight: float) -> None:
-    for mean, value in zip(
-        (*average.parameters(), *average.buffers()),
-        (*current.parameters(), *current.buffers()),
-        strict=True,
-    ):
-        if mean.is_floating_point():
-            mean.lerp_(value, weight)
-        else:
-            mean.copy_(value)
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.999))
 
 
 @torch.no_grad()
 def _measure(
-    generator: networks.DCGANGenerator, train: Tensor, test: Tensor, noise: torch.Generator
+    generator: nn.Module, train: Tensor, test: Tensor, noise: torch.Generator
 ) -> dict[str, float]:
     judge = checkpoints.load("digit-net", DigitNet())
     z = torch.randn(10_000, LATENT, generator=noise)
