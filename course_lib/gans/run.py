@@ -67,7 +67,7 @@ class Run:
         self.controller = objective.controller() if objective.controller is not None else None
         self.step = 0
         self._sample_noise = sample_noise
-        self._order = order
+        self._order, self._first_order = order, order.get_state()
         self._batch_size = batch_size * fabric.world_size
         self._watched = watched
         self._frames = frozenset(frames)
@@ -93,6 +93,7 @@ class Run:
             for optimizer in (self.g_optimizer, self.d_optimizer)
             for group in optimizer.param_groups
         ]
+        self._order.set_state(self._first_order)  # the batches before are passed by again
         training = train_gan(
             self.generator,
             self.discriminator,
