@@ -9,6 +9,8 @@
 PYTHON = python3
 TORCH =
 BIN = .venv/bin
+# Tests run side by side where there are cores; a file stays together, so that it shares its fixtures.
+PARALLEL = -n logical --maxprocesses 4
 .PHONY: book test lab bench lock clean env lint unit notebooks site
 
 book: env
@@ -28,7 +30,7 @@ lint:
 	$(BIN)/mypy
 
 unit:
-	$(BIN)/python -m pytest tests --ignore tests/site
+	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile tests --ignore tests/site
 
 # Each chapter is executed here, once: what nbval saw goes into the cache the book is built from.
 # The assignments run with their solutions in place.
@@ -39,7 +41,7 @@ notebooks:
 
 site:
 	$(BIN)/course book
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest $(PARALLEL) --dist loadgroup tests/site
 
 bench: env
 	$(BIN)/python -m benchmarks

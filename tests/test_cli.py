@@ -24,6 +24,7 @@ def course(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     [
         (("lab", "quantum"), "error: no chapter 'quantum'; there are "),
         (("train", "gold"), "error: no recipe 'gold'; there are "),
+        (("bench", "gold"), "error: name: no experiment 'gold'; there are "),
         (("data", "fetch", "celebrities"), "error: "),
         (("data", "card", "celebrities"), "error: "),
     ],

@@ -28,3 +28,11 @@ def pytest_generate_tests(metafunc: Any) -> None:
         )
         # Grouped by page, so that its tests share what they open.
         metafunc.parametrize("page_name", names or ["index.html"], scope="module")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one page go to one process, so that they share what they open there, too."""
+    for item in items:
+        page = getattr(item, "callspec", None) and item.callspec.params.get("page_name")  # type: ignore[attr-defined]
+        if page:
+            item.add_marker(pytest.mark.xdist_group(page))
