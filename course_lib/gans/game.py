@@ -93,27 +93,6 @@ def around(centres: Tensor, n: int, spread: float, generator: torch.Generator) -
     return centres[which] + spread * torch.randn(n, centres.shape[1], generator=generator)
 
 
-def modes_kept(points: Tensor, centres: Tensor, spread: float) -> tuple[int, float]:
-    """Count the modes that ``points`` visit, and the share of points near any mode.
-
-    A point belongs to the nearest centre if it lies within 3 ``spread`` of it. A mode is kept if it
-    holds at least a tenth of the share that it would have were all equal. ``points``: (N, 2);
-    ``centres``: (modes, 2). Returns (modes kept, share in [0, 1]).
-
-    Raises ``ValueError`` for an empty set or a spread that is not positive.
-    """
-    if len(points) == 0 or len(centres) == 0 or not spread > 0:
-        raise ValueError(
-            f"expected points, centres and spread > 0; "
-            f"got {len(points)} points, {len(centres)} centres, spread {spread}"
-        )
-    distance, nearest = torch.cdist(points, centres).min(dim=1)
-    near = distance <= 3 * spread
-    counts = torch.bincount(nearest[near], minlength=len(centres))
-    kept = counts >= len(points) / len(centres) / 10
-    return int(kept.sum()), float(near.float().mean())
-
-
 def _check_densities(p: Tensor, q: Tensor, spacing: float | None = None) -> None:
     if p.shape != q.shape or p.numel() == 0:
         raise ValueError(

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 from torch import Tensor, nn
 
+from course_lib import metrics
 from course_lib.figures import CannotRunError, Figure, GameSettings, gan_game
 from course_lib.gans import game, networks, objectives, training
 
@@ -311,7 +312,7 @@ def test_modes_kept_is_the_courses(page: Page, d: int) -> None:
             "([points, centres, spreads]) => course.modesKept(points, centres, spreads)",
             [points.flatten().tolist(), centres.tolist(), [spread] * len(centres)],
         )
-        kept, near = game.modes_kept(points, centres, spread)
+        kept, near = metrics.modes_kept(points, centres, spread)
         assert sum(found["kept"]) == kept
         assert abs(found["near"] - near) < 1e-6
         counts.add(kept)
@@ -342,7 +343,7 @@ def test_patience_keeps_the_modes_and_haste_loses_them(page: Page) -> None:
         for seed in range(3):
             found = page.evaluate(PLAYED, [of(figure), name, seed, [rounds]])[-1]
             points = torch.tensor(found["samples"]).reshape(-1, 2)
-            kept[name].append(game.modes_kept(points, RING, 0.15)[0])
+            kept[name].append(metrics.modes_kept(points, RING, 0.15)[0])
     assert min(kept["patient"]) >= 6
     assert max(kept["hasty"]) <= 5
     for name in kept:
@@ -350,7 +351,7 @@ def test_patience_keeps_the_modes_and_haste_loses_them(page: Page) -> None:
         figure.answer("reset", id="a", seed=0, settings=settings)
         samples = figure.answer("advance", id="a", rounds=120, settings=settings)["samples"]
         assert isinstance(samples, Tensor)
-        found = game.modes_kept(samples, RING, 0.15)[0]
+        found = metrics.modes_kept(samples, RING, 0.15)[0]
         assert found >= 6 if name == "patient" else found <= 5
 
 

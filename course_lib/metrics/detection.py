@@ -1,4 +1,4 @@
-"""Measures that the whole book shares: detection, calibration, uncertainty, and image distances.
+"""How a detector is judged: ranking, rates at a threshold, calibration, and their uncertainty.
 
 One convention everywhere: label 1 means fake, which is the positive class, and label 0 means real;
 a higher score means more fake; a detector raises an alarm where score >= threshold.
@@ -230,87 +230,6 @@ def bootstrap_interval(
     return Interval(float(low), float(high))
 
 
-def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """Return the squared Fréchet distance of the Gaussians with the two sets' mean and covariance.
-
-    ``features_a`` (N, F), ``features_b`` (M, F), with N and M at least 2. It is called FID only
-    where the features are those of the Inception network of that paper.
-
-    Raises ``ValueError`` for other shapes, or NaN.
-
-    Source: Heusel et al. (2017), equation 6.
-    """
-    for name, features in (("features_a", features_a), ("features_b", features_b)):
-        if features.ndim != 2 or len(features) < 2 or features.shape[1] == 0:
-            raise ValueError(
-                f"{name}: expected shape (N, F) with N >= 2, got {tuple(features.shape)}"
-            )
-    moments = []
-    for features in (features_a, features_b):
-        rows = features.detach().cpu().double()
-        moments += [rows.mean(dim=0), torch.cov(rows.T).reshape(rows.shape[1], rows.shape[1])]
-    return frechet_gaussians(*moments)
-
-
-def frechet_gaussians(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
-    """Return the squared Fréchet distance of two Gaussians.
-
-    |mu1 - mu2|^2 + tr(cov1) + tr(cov2) - 2 tr((cov1^(1/2) cov2 cov1^(1/2))^(1/2)), for means (F,)
-    and covariances (F, F), in float64. The square roots come from the eigenvalues of the symmetric
-    covariances, and the last trace is the sum of the singular values of cov1^(1/2) cov2^(1/2): both
-    exist for singular covariances, and neither takes the root of a rounding error.
-
-    Raises ``ValueError`` for other shapes, NaN, or a covariance that is not symmetric or has a
-    negative eigenvalue.
-
-    Source: Dowson and Landau (1982).
-    """
-    m1, m2 = (m.detach().cpu().double() for m in (mu1, mu2))
-    if m1.ndim != 1 or m1.shape != m2.shape or len(m1) == 0:
-        raise ValueError(
-            f"mu1, mu2: expected one shape (F,), got {tuple(mu1.shape)} and {tuple(mu2.shape)}"
-        )
-    for name, mean in (("mu1", m1), ("mu2", m2)):
-        if not bool(mean.isfinite().all()):
-            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    root1, root2 = (
-        _symmetric_root(name, cov, len(m1)) for name, cov in (("cov1", cov1), ("cov2", cov2))
-    )
-    shared = torch.linalg.svdvals(root1 @ root2).sum()
-    spread = root1.square().sum() + root2.square().sum() - 2 * shared
-    return max(0.0, float((m1 - m2).square().sum() + spread))
-
-
-def mse(a: Tensor, b: Tensor) -> float:
-    """Return the mean squared difference of ``a`` and ``b``, of one shape, over all their numbers.
-
-    Raises ``ValueError`` for shapes that differ, no number, or NaN.
-    """
-    if a.shape != b.shape or a.numel() == 0:
-        raise ValueError(
-            f"a, b: expected one shape with one number or more, "
-            f"got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    for name, value in (("a", a), ("b", b)):
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    return float((a.detach().double() - b.detach().double()).square().mean())
-
-
-def psnr(a: Tensor, b: Tensor, *, peak: float = 1.0) -> float:
-    """Return the peak signal-to-noise ratio of two batches of images, in decibel.
-
-    10 log10(peak^2 / mse), with the mean squared error taken over the whole batch; infinite where
-    the images are identical. ``peak``: the largest value a pixel can have.
-
-    Raises ``ValueError`` as ``mse`` does, and for a peak that is not positive.
-    """
-    if not (math.isfinite(peak) and peak > 0):
-        raise ValueError(f"peak: expected a positive number, got {peak}")
-    error = mse(a, b)
-    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
-
-
 def _vector(name: str, values: Values) -> Array:
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1:
@@ -374,22 +293,3 @@ def _members(groups: Values | None, size: int) -> list[Array] | None:
 
 def _rows(values: Tensor | Array, index: Array) -> Tensor | Array:
     return values[torch.from_numpy(index)] if isinstance(values, Tensor) else values[index]
-
-
-def _symmetric_root(name: str, cov: Tensor, size: int) -> Tensor:
-    if cov.shape != (size, size):
-        raise ValueError(f"{name}: expected shape ({size}, {size}), got {tuple(cov.shape)}")
-    c = cov.detach().cpu().double()
-    if not bool(c.isfinite().all()):
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    scale = float(c.abs().max())
-    # Covariances often come from float32, whose rounding is allowed for; a sign error is not.
-    if not torch.allclose(c, c.T, rtol=0.0, atol=1e-5 * scale):
-        raise ValueError(f"{name}: expected a symmetric matrix")
-    eigenvalues, vectors = torch.linalg.eigh((c + c.T) / 2)
-    if float(eigenvalues[0]) < -1e-5 * scale:
-        raise ValueError(
-            f"{name}: expected no negative eigenvalue, got {float(eigenvalues[0]):.3g}"
-        )
-    root: Tensor = (vectors * eigenvalues.clamp_min(0).sqrt()) @ vectors.T
-    return root
