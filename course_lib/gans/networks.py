@@ -1,9 +1,11 @@
-"""Generators and discriminators: small ones for games on a line or plane, DCGAN's for 28x28 images.
+"""Generators and discriminators: small ones for games on a line or plane, DCGAN's for images.
 
-Chapter: book/generate/two_player_game.md
+Chapters: book/generate/two_player_game.md, book/generate/conv_gans.md
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -50,41 +52,64 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+#: The image sizes that DCGAN's networks come in: the side of the smallest maps, and how often it doubles.
+SIZES = {28: (7, 2), 32: (4, 3), 64: (4, 4)}
+
+
 class DCGANGenerator(nn.Module):
-    """DCGAN's generator for 28x28 images: noise (N, latent) to images (N, 1, 28, 28) in [0, 1].
+    """DCGAN's generator: noise (N, latent) to images (N, image_channels, size, size) in [0, 1].
 
-    A 7x7 transposed convolution opens the noise to 7x7, two of 4x4 with stride 2 double that twice;
-    batch norm and ReLU between them, tanh at the end. The network works in [-1, 1], as in the
-    paper; what leaves it is in [0, 1], as all images in this course. Weights start at N(0, 0.02^2).
+    A transposed convolution opens the noise to small maps (7x7 for images of 28 pixels, 4x4 for those
+    of 32 and 64), and others of 4x4 with stride 2 double them until the size is reached; batch norm
+    and ReLU between them, tanh at the end. The network works in [-1, 1], as in the paper; what leaves
+    it is in [0, 1], as all images in this course. ``channels``: maps before the last layer; every
+    layer nearer to the noise has twice as many, up to ``max_channels``. Without ``batch_norm`` its
+    layers have a bias instead. Weights start at N(0, 0.02^2).
 
-    Raises ``ValueError`` for a size below 1 and for noise of another shape.
-    Source: Radford, Metz and Chintala 2016, section 3, with the sizes of 28x28 digits.
+    Raises ``ValueError`` for a size other than 28, 32 and 64, a number below 1, and for noise of
+    another shape.
+    Source: Radford, Metz and Chintala 2016, section 3 and figure 1, with fewer maps.
     """
 
     def __init__(
-        self, latent: int = 64, channels: int = 64, *, generator: torch.Generator | None = None
+        self,
+        latent: int = 64,
+        channels: int = 64,
+        *,
+        size: int = 28,
+        image_channels: int = 1,
+        max_channels: int | None = None,
+        batch_norm: bool = True,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if latent < 1 or channels < 1:
             raise ValueError(f"expected latent >= 1 and channels >= 1, got {latent} and {channels}")
+        widths = _widths(channels, size, image_channels, max_channels)[::-1]
         self.latent = latent
-        self.layers = nn.Sequential(
+        layers: list[nn.Module] = [
             # No bias where batch norm follows: it would be subtracted again with the mean.
-            nn.ConvTranspose2d(latent, 2 * channels, kernel_size=7, bias=False),
-            nn.BatchNorm2d(2 * channels, eps=1e-5, momentum=0.1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(
-                2 * channels, channels, kernel_size=4, stride=2, padding=1, bias=False
-            ),
-            nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(channels, 1, kernel_size=4, stride=2, padding=1),
-            nn.Tanh(),
-        )
+            nn.ConvTranspose2d(latent, widths[0], kernel_size=SIZES[size][0], bias=not batch_norm)
+        ]
+        for i, width in enumerate(widths):
+            last = i == len(widths) - 1
+            layers += [nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)] if batch_norm else []
+            layers += [
+                nn.ReLU(),
+                nn.ConvTranspose2d(
+                    width,
+                    image_channels if last else widths[i + 1],
+                    kernel_size=4,
+                    stride=2,
+                    padding=1,
+                    bias=last or not batch_norm,
+                ),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Tanh())
         initialise(self, generator)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Turn noise (N, latent), drawn from N(0, 1), into images (N, 1, 28, 28) in [0, 1]."""
+        """Turn noise (N, latent), drawn from N(0, 1), into images (N, C, H, W) in [0, 1]."""
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"z: expected shape (N, {self.latent}), got {tuple(z.shape)}")
         images: Tensor = self.layers(z[:, :, None, None])
@@ -92,36 +117,81 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """DCGAN's discriminator for 28x28 images: (N, 1, 28, 28) in [0, 1] to logits (N,).
+    """DCGAN's discriminator: images (N, image_channels, size, size) in [0, 1] to logits (N,).
 
-    The generator in reverse: two 4x4 convolutions with stride 2 halve the image to 7x7, one of 7x7
-    weighs it up; leaky ReLU 0.2, batch norm on all layers but the first and the last. There is no
-    sigmoid: the losses want logits. Weights start at N(0, 0.02^2).
+    The generator in reverse: 4x4 convolutions with stride 2 halve the image to 7x7 (from 28 pixels)
+    or 4x4 (from 32 and 64), and one over all that is left weighs it up; leaky ReLU 0.2, batch norm on
+    all layers but the first and the last. There is no sigmoid: the losses want logits. ``channels``:
+    maps after the first layer; every further layer has twice as many, up to ``max_channels``. Without
+    ``batch_norm``, as gradient penalties want it, its layers have a bias instead. Weights start at
+    N(0, 0.02^2).
 
-    Raises ``ValueError`` for ``channels`` below 1 and for images of another shape.
-    Source: Radford, Metz and Chintala 2016, section 3, with the sizes of 28x28 digits.
+    Raises ``ValueError`` for a size other than 28, 32 and 64, a number below 1, and for images of
+    another shape.
+    Source: Radford, Metz and Chintala 2016, section 3, with fewer maps.
     """
 
-    def __init__(self, channels: int = 64, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        channels: int = 64,
+        *,
+        size: int = 28,
+        image_channels: int = 1,
+        max_channels: int | None = None,
+        batch_norm: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels: expected at least 1, got {channels}")
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, channels, kernel_size=4, stride=2, padding=1),
+        widths = _widths(channels, size, image_channels, max_channels)
+        self.shape = (image_channels, size, size)
+        layers: list[nn.Module] = [
+            nn.Conv2d(image_channels, widths[0], kernel_size=4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 2 * channels, kernel_size=4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(2 * channels, eps=1e-5, momentum=0.1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * channels, 1, kernel_size=7),
-        )
+        ]
+        for before, width in pairwise(widths):
+            layers.append(
+                nn.Conv2d(before, width, kernel_size=4, stride=2, padding=1, bias=not batch_norm)
+            )
+            layers += [nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, kernel_size=SIZES[size][0]))
         initialise(self, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score images (N, 1, 28, 28) in [0, 1]: a logit each, (N,), above 0 for "real"."""
-        if x.shape[1:] != (1, 28, 28):
-            raise ValueError(f"x: expected shape (N, 1, 28, 28), got {tuple(x.shape)}")
-        logits: Tensor = self.layers(2 * x - 1)
+        """Score images (N, C, H, W) in [0, 1]: a logit each, (N,), above 0 for "real"."""
+        logits: Tensor = self.layers(self._scaled(x))
         return logits.flatten()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the last layer weighs up, (N, F): the activations before it, flattened.
+
+        Feature matching compares their means on real and generated images (Salimans et al. 2016,
+        section 3.1).
+        """
+        activations: Tensor = self.layers[:-1](self._scaled(x))
+        return activations.flatten(1)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.shape:
+            wanted = ", ".join(map(str, self.shape))
+            raise ValueError(f"x: expected shape (N, {wanted}), got {tuple(x.shape)}")
+        return 2 * x - 1
+
+
+def _widths(
+    channels: int, size: int, image_channels: int, max_channels: int | None
+) -> tuple[int, ...]:
+    """Return how many maps each size has, from the image's side to the noise's."""
+    if size not in SIZES:
+        raise ValueError(f"size: expected one of {', '.join(map(str, SIZES))}, got {size}")
+    if image_channels < 1:
+        raise ValueError(f"image_channels: expected at least 1, got {image_channels}")
+    if max_channels is not None and max_channels < channels:
+        raise ValueError(f"max_channels: expected at least channels={channels}, got {max_channels}")
+    doubled = (channels * 2**i for i in range(SIZES[size][1]))
+    return tuple(w if max_channels is None else min(w, max_channels) for w in doubled)
 
 
 def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -141,8 +141,8 @@ class Run:
         return copy.deepcopy(self.average.module).cpu().eval()
 
     def film(self) -> Film:
-        """Return the frames filmed so far, and the losses of every step, with 0 for step 0."""
-        losses = torch.tensor([(0.0, 0.0), *self._losses])
+        """Return the frames filmed so far, and the losses of every step from the first on."""
+        losses = torch.tensor(self._losses).reshape(-1, 2)
         return Film(
             torch.tensor(self._filmed_at),
             torch.stack(self._filmed),
