@@ -32,22 +32,14 @@ FRAMES = [0, 10, 20, 40, 60, 80, 110, 150, 200, 260, 330, 420, 530, 660, 800, 10
 FRAMES += [1800, 2100, 2400]
 
 
-def run(
-    fabric: Fabric, *, seed: int = 0, steps: int | None = None, state: dict[str, Any] | None = None
-) -> Iterator[Progress]:
-    """Train a DCGAN on the 10,000 digits of the course's sample, and measure 10,000 of its own.
-
-    What is kept is a running average of the generator's weights: the last step of a game that goes
-    round in circles is no better than those before it, their average is.
-    """
-    steps = STEPS if steps is None else steps
-    train, test = data.mnist("train"), data.mnist("test")
+def training(fabric: Fabric, seed: int) -> Run:
+    """Return the training of this recipe, with everything drawn and nothing yet learned."""
     draw = device.generator(seed)
     generator = networks.DCGANGenerator(LATENT, CHANNELS, generator=draw)
     discriminator = networks.DCGANDiscriminator(CHANNELS, generator=draw)
     for net in (generator, discriminator):
         net.to(memory_format=torch.channels_last)
-    training = Run(
+    return Run(
         fabric,
         generator,
         discriminator,
@@ -62,18 +54,31 @@ def run(
         seed=seed,
         decay=AVERAGE,
     )
+
+
+def run(
+    fabric: Fabric, *, seed: int = 0, steps: int | None = None, state: dict[str, Any] | None = None
+) -> Iterator[Progress]:
+    """Train a DCGAN on the 10,000 digits of the course's sample, and measure 10,000 of its own.
+
+    What is kept is a running average of the generator's weights: the last step of a game that goes
+    round in circles is no better than those before it, their average is.
+    """
+    steps = STEPS if steps is None else steps
+    train, test = data.mnist("train"), data.mnist("test")
+    game = training(fabric, seed)
     if state is not None:
-        training.restore(state)
-    for step in training.steps(train.x, until=steps):
+        game.restore(state)
+    for step in game.steps(train.x, until=steps):
         filmed = step.step in FRAMES
         yield Progress(
             step.step,
             steps,
             f"D {step.d_loss:.2f}, G {step.g_loss:.2f}",
-            samples=training.samples() if filmed else None,
-            state=training.state,
+            samples=game.samples() if filmed else None,
+            state=game.state,
         )
-    average = training.finished()
+    average = game.finished()
     measures = _measure(average, train.x, test.x, device.generator(seed + 10_000))
     yield Progress(
         steps,
@@ -81,8 +86,8 @@ def run(
         f"Fréchet distance {measures['Fréchet distance in digit features, to test']:.1f}",
         module=average,
         measures=measures,
-        film=training.film(),
-        samples=training.samples(),
+        film=game.film(),
+        samples=game.samples(),
         about={
             "summary": "A generator of handwritten digits: 32 numbers of noise to a 28x28 image.",
             "architecture": "course_lib.gans.networks.DCGANGenerator(latent=32, channels=32); the "
