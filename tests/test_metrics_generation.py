@@ -276,7 +276,7 @@ def test_the_digit_judge_reads_digits() -> None:
     assert float((read == test.y[:300]).float().mean()) > 0.95
 
 
-def test_static_has_the_features_of_digits_and_no_strokes() -> None:
+def test_static_has_the_features_of_digits() -> None:
     from course_lib import checkpoints, data
     from course_lib.recipes.static_digits import Static
 
@@ -287,19 +287,18 @@ def test_static_has_the_features_of_digits_and_no_strokes() -> None:
     assert found < 0.05 * metrics.frechet_distance(judge.features(noise), reference)
     card = checkpoints.card("static-digits").measures
     assert found == pytest.approx(card["Fréchet distance, digit features, to test"], rel=1e-3)
-    # What a reader would see: 5x5 means, which differ between the strokes and paper of a digit.
-    digits = data.mnist("test").x[:500]
-    coarse, strokes = (
-        float(nn.functional.avg_pool2d(x, 5).flatten(1).std(dim=1).mean()) for x in (static, digits)
-    )
-    assert coarse < 0.6 * strokes
 
 
 def test_static_is_made_step_by_step() -> None:
     from course_lib import device
     from course_lib.recipes import static_digits
 
-    fabric = device.fabric(accelerator="cpu")
+    # Nothing that is the same, or rises evenly, over five pixels is left.
+    even = torch.linspace(-1, 1, 28).expand(1, 1, 28, 28)
+    for coarse in (torch.ones(1, 1, 28, 28), even, even.transpose(2, 3)):
+        inside = static_digits.image(coarse)[..., 2:-2, 2:-2]
+        assert torch.allclose(inside, torch.full_like(inside, static_digits.GREY), atol=1e-6)
+    fabric = device.launch(accelerator="cpu")
     *way, last = static_digits.run(fabric, seed=1, steps=2)
     assert [progress.step for progress in way] == [1, 2]
     assert last.module is not None and last.measures is not None
