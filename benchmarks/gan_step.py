@@ -3,19 +3,21 @@
 One image counts once, however often the players look at it or at a fake. "Bare passes" are the forward
 and backward passes that Algorithm 1 needs and nothing else, on one fixed batch: a fake without a graph,
 the discriminator's loss on real and fake, its gradient, a fake with a graph, the generator's loss with
-the discriminator frozen, its gradient. No optimizer, no new data, no new noise, no records. PyTorch-GAN's
-loop draws one batch of fakes for both players where Algorithm 1 draws two, and leaves the discriminator's
-weights unfrozen in the generator's step; "its order, bare" counts the passes of that.
+the discriminator frozen, its gradient. No optimizer, no new data, no new noise, no records; a
+running average is kept by none of them. PyTorch-GAN's loop draws one batch of fakes for both players where
+Algorithm 1 draws two, and leaves the discriminator's weights unfrozen in the generator's step; "its order,
+bare" counts the passes of that.
 
-Every repeat times all of them one after another, so that a busy machine slows all alike; what is printed
-are medians over the repeats, and the median of the ratio to the bare passes at the same layout and
-precision. Time is this process's CPU time on one thread.
+Every repeat times one step of each, in an order drawn anew, so that a busy machine slows all alike; what
+is printed are medians over the repeats, and the median of the ratio to the bare passes of the same layout
+and precision in the same repeat. Time is this process's CPU time on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -147,19 +149,17 @@ def theirs(x: Tensor) -> Work:
     return lambda: next(rounds)
 
 
-def cpu_seconds(work: Work, steps: int) -> float:
-    """Return the CPU seconds that ``steps`` calls take."""
+def cpu_seconds(work: Work) -> float:
+    """Return the CPU seconds that one call takes."""
     began = time.process_time()
-    for _ in range(steps):
-        work()
+    work()
     return time.process_time() - began
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gan_step")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=4, help="steps of each kind per repeat")
+    parser.add_argument("--repeats", type=int, default=40)
     # Under ``python -m benchmarks`` the command line belongs to that module.
     options, _ = parser.parse_known_args()
     torch.set_num_threads(1)
@@ -168,7 +168,7 @@ def main() -> None:
     real = x[:BATCH]
     plain, last = torch.contiguous_format, torch.channels_last
     half = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
-    # The name; the row that it is a share of; the step. The slow ones take fewer steps per repeat.
+    # The name; the row that it is a share of; the step; in every how many repeats (some are slow).
     rows: list[tuple[str, str, Work, int]] = [
         ("bare passes", "bare passes", bare(real, plain), 1),
         ("  and Adam", "bare passes", bare(real, plain, update=True), 1),
@@ -189,16 +189,17 @@ def main() -> None:
     ]
     for _, _, work, _ in rows:
         work()
-    rates: dict[str, list[float]] = {name: [] for name, *_ in rows}
-    for _ in range(options.repeats):
-        for name, _, work, fewer in rows:
-            steps = max(1, options.steps // fewer)
-            rates[name].append(BATCH * steps / cpu_seconds(work, steps))
+    rates: dict[str, dict[int, float]] = {name: {} for name, *_ in rows}
+    order = random.Random(0)
+    for repeat in range(options.repeats):
+        for name, _, work, every in order.sample(rows, len(rows)):
+            if repeat % every == 0:
+                rates[name][repeat] = BATCH / cpu_seconds(work)
     print(f"batch {BATCH}, {options.repeats} repeats, torch {torch.__version__}, {processor()}")
     print(f"{'images per CPU second':30} {'median':>8}   share of")
     for name, floor, _, _ in rows:
-        share = statistics.median(a / b for a, b in zip(rates[name], rates[floor], strict=True))
-        print(f"{name:30} {statistics.median(rates[name]):8.0f}   {share:5.2f} of {floor}")
+        share = statistics.median(rate / rates[floor][i] for i, rate in rates[name].items())
+        print(f"{name:30} {statistics.median(rates[name].values()):8.0f}   {share:5.2f} of {floor}")
 
 
 def processor() -> str:

@@ -211,6 +211,18 @@ def test_a_loss_that_is_not_finite_stops_with_its_record():
     assert caught.value.step.step == 2 and math.isnan(caught.value.step.d_loss)
 
 
+def test_the_average_is_not_touched_by_the_round_that_diverged():
+    setup = Setup()
+    average = training.Average(setup.generator, decay=0.5)
+    training_run = setup.train(
+        batches=[torch.randn(8, 2), torch.full((8, 2), math.nan)], average=average
+    )
+    next(training_run)
+    with pytest.raises(training.TrainingDivergedError):
+        next(training_run)
+    assert all(bool(p.isfinite().all()) for p in average.module.parameters())
+
+
 def test_wrong_arguments_are_named():
     setup = Setup()
     with pytest.raises(ValueError, match="k: expected at least 1"):

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from course_lib import device, experiments
 from course_lib.experiments import zoo
-from course_lib.gans import energy, game, networks, objectives, penalties, training
+from course_lib.gans import energy, networks, objectives, penalties, training
 
 SHAPES = [(4,), (2, 3), (1, 4, 4), (3, 2, 5)]
 NUMBERS = st.lists(st.floats(-50, 50), min_size=1, max_size=8)
@@ -437,11 +437,6 @@ def test_the_best_table_of_scores_for_least_squares(a, b):
 
     optimizer.step(closure)
     assert torch.allclose(scores.detach(), (b * p + a * q) / (p + q), atol=1e-6)
-
-
-def test_with_the_0_1_coding_least_squares_and_log_loss_have_the_same_best_discriminator():
-    _, p, q = densities()
-    assert torch.allclose((1 * p + 0 * q) / (p + q), game.optimal_discriminator(p, q))
 
 
 @pytest.mark.parametrize(("mean", "other"), [(0.0, 3.0), (-1.0, 0.5), (2.0, 2.0)])

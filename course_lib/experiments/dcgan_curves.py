@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -105,6 +104,10 @@ def _peer(seed: int) -> Iterator[Draw]:
 
 def _ours(seed: int) -> Iterator[Draw]:
     """Train as the recipe of dcgan-digits does."""
+    from lightning_fabric import (
+        Fabric,
+    )  # seconds to import, which a chapter that only reads the rows saves
+
     run = dcgan_digits.training(Fabric(accelerator="cpu", devices=1), seed)
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 Two hidden layers of 64 units, 128 points per batch, one step of each player per round, Adam with betas
 0.5 and 0.9, 600 rounds. In the *hasty* game G learns four times as fast as D; in the *patient* one the
 two rates are exchanged. Each remedy changes the hasty game with the non-saturating loss in one way,
-which ``REMEDIES`` names; everything else is equal, the data and the noise included.
+which ``REMEDIES`` names; everything else is equal, the seeds of data and noise included.
 
 Chapter: book/generate/failing.md
 """

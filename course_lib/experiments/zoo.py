@@ -1,4 +1,4 @@
-"""Eight objectives on digits: the same generator, one training loop, about equal CPU time for each.
+"""Eight objectives on digits: the same generator, one training loop, CPU time of one order.
 
 Nothing was tuned for any of them: both players of all eight learn at the rate of the course's digit
 recipe. The Wasserstein critics have the optimizer and the five steps of their papers. At other rates,

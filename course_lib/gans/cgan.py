@@ -56,9 +56,9 @@ class Discriminator(nn.Module):
 
     ``trunk``: the network phi, samples (N, ...) to (N, features); psi is linear, e_y a learned
     vector per class. This is the projection discriminator: where p(y | x) and q(y | x) are softmaxes
-    of linear functions of phi(x), the best logit, log p(x, y) - log q(x, y), is exactly of this
-    form, and it costs one inner product; labels drawn as extra image maps must find it by
-    themselves.
+    of linear functions of phi(x), the part of the best logit, log p(x, y) - log q(x, y), that depends
+    on y is of this form, and it costs one inner product; what does not is left to psi, which may be
+    any function. Labels drawn as extra image maps must find it by themselves.
 
     Raises ``ValueError`` for fewer than 2 classes or 1 feature, a trunk of another width, and
     labels that are not int64 (N,) in 0..classes-1.

@@ -137,7 +137,7 @@ class Discriminator(nn.Module):
     variances are learned, the logarithm of each one's excess over ``LEAST_VARIANCE``.
 
     Raises ``ValueError`` for a size below 1 and a trunk of another width.
-    Source: Chen et al. 2016, section 5 and appendix C.
+    Source: Chen et al. 2016, section 6 and appendix C.
     """
 
     def __init__(

@@ -121,7 +121,8 @@ def train_gan(
     and labels (c, for generated ones) if the batches have labels, and with samples alone if not, or
     if the objective has an auxiliary question: then that is what labels and c are for.
     ``k``: discriminator steps per round, or a function that gives them for each round from 1 on.
-    ``average``: follows the generator. ``rng``: for a penalty's draws, on the CPU (None: torch's
+    ``average``: follows the generator. ``rng``: for a penalty's draws (a penalty sees the samples under
+    the real batch's labels), on the CPU (None: torch's
     global generator). ``first_step``: the number of the first round, and ``controller``: the
     objective's, as it was, where a training goes on.
     ``fabric``: a launched Fabric; modules and batches are then moved to its device and run in its
@@ -233,16 +234,15 @@ def _rounds(
             g_optimizer.zero_grad(set_to_none=True)
             backward(g_loss)
             g_optimizer.step()
-        if average is not None:
-            average.update(generator, step)
-
         # One transfer from the device for all of them.
         seen = [torch.stack(d_losses).mean(), g_loss, real_score, fake_score, auxiliary]
         numbers: list[float] = torch.stack([value.detach().float() for value in seen]).tolist()
         measures = {"auxiliary": numbers[4]} if objective.auxiliary is not None else {}
         record = Step(step, numbers[0], numbers[1], numbers[2], numbers[3], measures)
         if not all(map(math.isfinite, numbers)):
-            raise TrainingDivergedError(record)
+            raise TrainingDivergedError(record)  # before the average would take it in
+        if average is not None:
+            average.update(generator, step)
         if controller is not None:
             if fabric is not None and fabric.world_size > 1:  # k must be one number everywhere
                 real_score, fake_score = fabric.all_reduce(torch.stack([real_score, fake_score]))

@@ -6,10 +6,9 @@ Chapter: book/generate/two_player_game.md
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from course_lib import checkpoints, data, device
@@ -18,6 +17,9 @@ from course_lib.gans import networks, objectives
 from course_lib.gans.run import Run
 from course_lib.metrics import frechet_distance
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 STEPS = 2_400
 LATENT = 32

@@ -11,11 +11,10 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from course_lib import checkpoints, data, device, metrics
@@ -24,6 +23,9 @@ from course_lib.gans import networks, objectives
 from course_lib.gans.augmentation import Augmented
 from course_lib.gans.run import Run
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 STEPS = 1_800
 LATENT = 32
