@@ -71,7 +71,7 @@ def make(
     Every half minute the state of a recipe that has one is kept beside it, under a name that begins
     with a dot; the same recipe with the same seed and steps goes on from there. It goes when the
     checkpoint is written, and stays after a kill or a training that diverged. ``<name>.png`` shows
-    the latest samples.
+    the latest samples until then.
 
     Raises ``ValueError`` for a recipe that does not exist or a state that cannot be read, and
     ``RuntimeError`` for a training that diverged.
@@ -128,6 +128,8 @@ def make(
             progress.film,
         )
     kept.unlink(missing_ok=True)
+    if fabric.is_global_zero:
+        (folder / f"{name}.png").unlink(missing_ok=True)
 
 
 def _kept_path(
