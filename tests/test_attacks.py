@@ -11,13 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from course_lib.attacks import accuracy_curve, bim, fgsm
+from course_lib.attacks import accuracy_curve, bim, fgsm, pgd
 from course_lib.attacks.gradient import input_gradient
 from course_lib.classifiers import DigitNet, accuracy
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {
     "fgsm": fgsm,
     "bim": lambda model, x, y, eps, **more: bim(model, x, y, eps, 0.02, 4, **more),
+    "pgd": lambda model, x, y, eps, **more: pgd(
+        model, x, y, eps, 0.02, 4, random_start=False, **more
+    ),
+    "pgd-l2": lambda model, x, y, eps, **more: pgd(
+        model, x, y, eps, 0.05, 4, norm="l2", random_start=False, **more
+    ),
 }
 each_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
@@ -222,6 +228,20 @@ def test_one_eps_per_image(attack: Callable[..., Tensor]) -> None:
         )
 
 
+def test_one_eps_per_pixel_moves_only_where_it_may() -> None:
+    model, (x, y) = small_net(0), batch(3)
+    sticker = torch.zeros_like(x)
+    sticker[:, :, 2:4, 1:5] = 1.0
+    moves: list[Callable[..., Tensor]] = [fgsm, ATTACKS["bim"], ATTACKS["pgd"]]
+    for attack in moves:
+        x_adv = attack(model, x, y, 0.05 * sticker)
+        assert torch.equal(x_adv[sticker == 0], x[sticker == 0])
+        assert not torch.equal(x_adv, x)
+        assert float((x_adv - x).abs().max()) <= 0.05 + 1e-6
+        everywhere = attack(model, x, y, torch.full_like(x, 0.05))
+        assert torch.equal(everywhere, attack(model, x, y, 0.05))
+
+
 @each_attack
 def test_a_batch_is_its_images_one_by_one(attack: Callable[..., Tensor]) -> None:
     model, (x, y) = small_net(3, nn.Tanh()).double(), batch(5)
@@ -397,8 +417,8 @@ def test_wrong_input_is_named(attack: Callable[..., Tensor]) -> None:
     refused("eps: expected finite sizes >= 0", eps=-0.1)
     refused("eps: expected finite sizes >= 0", eps=float("nan"))
     refused("eps: expected finite sizes >= 0", eps=float("inf"))
-    refused("eps: expected one number or one per image", eps=torch.zeros(2))
-    refused("eps: expected one number or one per image", eps=torch.zeros(7, 1))
+    refused("eps: expected one number, one per image", eps=torch.zeros(2))
+    refused("eps: expected one number, one per image", eps=torch.zeros(7, 1))
 
 
 def test_wrong_steps_and_alpha_are_named() -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from course_lib.attacks.bim import bim
 from course_lib.attacks.curve import accuracy_curve
+from course_lib.attacks.deepfool import deepfool, deepfool_path
 from course_lib.attacks.fgsm import fgsm
+from course_lib.attacks.pgd import pgd
 from course_lib.classifiers import accuracy
 
-__all__ = ["accuracy", "accuracy_curve", "bim", "fgsm"]
+__all__ = ["accuracy", "accuracy_curve", "bim", "deepfool", "deepfool_path", "fgsm", "pgd"]

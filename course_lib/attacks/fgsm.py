@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from course_lib.attacks.gradient import check_images, cross_entropy, input_gradient, per_image
+from course_lib.attacks.gradient import budget, check_images, cross_entropy, input_gradient
 from course_lib.classifiers import Loss
 
 
@@ -23,16 +23,16 @@ def fgsm(
     """Move every pixel by ``eps`` in the direction in which the loss rises: x + eps sign(grad_x J).
 
     ``x``: (N, ...) in [0, 1]; ``y``: int64 (N,), the true labels, or with ``targeted`` the labels
-    to reach, and then the loss is made to fall; ``eps``: in units of the pixel range, one number or
-    one per image (N,); ``loss(logits, y)``. Returns x_adv like ``x``, within eps of it and in [0,
-    1].
+    to reach, and then the loss is made to fall; ``eps``: in units of the pixel range, one number,
+    one per image (N,), or one per pixel, like ``x``; ``loss(logits, y)``. Returns x_adv like ``x``,
+    within eps of it and in [0, 1].
 
     Raises ``ValueError`` for x outside [0, 1], NaN, an empty batch, labels that do not fit,
     negative eps, or a model that gives no gradient. Source: Goodfellow, Shlens & Szegedy,
     "Explaining and harnessing adversarial examples", 2015, section 4.
     """
     check_images(x, y)
-    eps = per_image("eps", eps, x)
+    eps = budget("eps", eps, x)
     grad = input_gradient(model, x, y, loss)
     step = -grad.sign() if targeted else grad.sign()
     return (x.detach() + eps * step).clamp(0, 1)

@@ -55,17 +55,20 @@ def check_images(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"x: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
 
 
-def per_image(name: str, size: float | Tensor, x: Tensor) -> Tensor:
-    """Return ``size``, one number or one per image (N,), shaped to multiply the batch ``x`` (N,
-    ...).
+def budget(name: str, size: float | Tensor, x: Tensor) -> Tensor:
+    """Return ``size`` shaped to multiply the batch ``x`` (N, ...): one number, one per image (N,), or
+    one per value, like ``x``.
+
+    A size of 0 holds a value where it is: a sticker is a region whose sizes are not.
 
     Raises ``ValueError``, with ``name``, for another shape, NaN, infinity or a negative size.
     """
     sizes = torch.as_tensor(size, dtype=x.dtype, device=x.device).detach()
-    if sizes.ndim > 1 or (sizes.ndim == 1 and len(sizes) != len(x)):
+    if sizes.shape not in ((), (len(x),), x.shape):
         raise ValueError(
-            f"{name}: expected one number or one per image ({len(x)},), got shape {tuple(sizes.shape)}"
+            f"{name}: expected one number, one per image ({len(x)},), or one per value "
+            f"{tuple(x.shape)}; got shape {tuple(sizes.shape)}"
         )
     if not bool((torch.isfinite(sizes) & (sizes >= 0)).all()):
         raise ValueError(f"{name}: expected finite sizes >= 0, got {size}")
-    return sizes.reshape(-1, *[1] * (x.ndim - 1))
+    return sizes if sizes.shape == x.shape else sizes.reshape(-1, *[1] * (x.ndim - 1))
