@@ -111,6 +111,23 @@ def test_a_full_disk_keeps_the_old_pair(folder: Path, monkeypatch: pytest.Monkey
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints.write(tmp_path / "new", {"a": b"1", "b": b"2"})
+    real, calls = os.fsync, []
+
+    def full_at_the_second(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.write(tmp_path / "new", {"a": b"3", "b": b"4"})
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    assert kept == {"a": b"1", "b": b"2"}
+
+
 def test_weights_that_are_not_finite_are_not_saved(folder: Path) -> None:
     module = linear()
     with torch.no_grad():

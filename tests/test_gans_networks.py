@@ -180,8 +180,8 @@ def test_the_last_layer_weighs_up_the_features(size: int, most: int | None) -> N
     [
         (lambda: DCGANGenerator(size=48), "size: expected one of 28, 32, 64, got 48"),
         (lambda: DCGANDiscriminator(size=0), "size: expected one of 28, 32, 64, got 0"),
-        (lambda: DCGANGenerator(0), "latent >= 1"),
-        (lambda: DCGANGenerator(8, 0), "channels >= 1"),
+        (lambda: DCGANGenerator(0), "latent: expected at least 1, got 0"),
+        (lambda: DCGANGenerator(8, 0), "channels: expected at least 1, got 0"),
         (lambda: DCGANDiscriminator(0), "channels: expected at least 1, got 0"),
         (lambda: DCGANGenerator(image_channels=0), "image_channels: expected at least 1, got 0"),
         (lambda: DCGANDiscriminator(image_channels=-1), "image_channels: expected at least 1"),

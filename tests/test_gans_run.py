@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from course_lib import device
 from course_lib.gans import game, networks
 from course_lib.gans.objectives import Objective, non_saturating
 from course_lib.gans.run import Run
+from course_lib.recipes import follow
 
 
 class Memory:
@@ -112,7 +114,9 @@ def test_a_restored_run_is_the_run_that_was_not_cut(cut: int) -> None:
     second = make()
     torch.manual_seed(78)
     second.restore(state)
+    assert second.cpu_seconds == state["cpu_seconds"] > 0
     assert list(second.steps(DATA, until=8)) == records[cut:]
+    assert second.cpu_seconds > state["cpu_seconds"]
     for name in ("generator", "discriminator"):
         pairs = zip(
             getattr(whole, name).state_dict().values(),
@@ -132,6 +136,33 @@ def test_a_run_may_be_continued_in_pieces() -> None:
     records = list(make().steps(DATA, until=6))
     pieces = make()
     assert [*pieces.steps(DATA, until=3), *pieces.steps(DATA, until=6)] == records
+
+
+def test_only_steps_cost_cpu_seconds() -> None:
+    run = make()
+    spent = [run.cpu_seconds]
+    for _ in run.steps(DATA, until=3):
+        spent.append(run.cpu_seconds)
+        run.samples(), run.state()
+        assert run.cpu_seconds == spent[-1]
+    assert spent[0] == 0.0 and all(a < b for a, b in pairwise(spent))
+
+
+def test_a_recipe_follows_a_run() -> None:
+    """One progress per step, with samples where asked, and a state that the same run goes on from."""
+    records = list(make().steps(DATA, until=6))
+    game = make()
+    seen = []
+    for progress in follow(game, DATA, steps=6, looks=range(0, 7, 3)):
+        seen.append(progress)
+        assert progress.state is not None and progress.state()["step"] == progress.step
+        if progress.samples is not None:
+            assert torch.equal(progress.samples, game.samples())
+    assert [(p.step, p.steps) for p in seen] == [(n, 6) for n in range(1, 7)]
+    assert [p.step for p in seen if p.samples is not None] == [3, 6]
+    assert [p.text for p in seen] == [
+        f"D {r.d_loss:.2f}, G {r.g_loss:.2f}, k {r.measures['k']:.2f}" for r in records
+    ]
 
 
 def test_looking_changes_nothing() -> None:

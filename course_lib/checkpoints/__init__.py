@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -211,18 +212,26 @@ def save(
         )
     except TypeError as error:
         raise ValueError(f"about: {error}") from error
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n"
-    # Both are written in full before either gets its name. A kill between the two renames leaves a
-    # pair whose hashes differ, which `load` refuses by name.
+    # A kill between two renames leaves files whose hashes differ, which `load` refuses by name.
+    files = {".json": text.encode(), ".film": reel, ".safetensors": content}
+    write(folder, {f"{name}{suffix}": part for suffix, part in files.items() if part})
+    return made
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write ``files``, by name, into ``folder``: each is on the disk before any gets its name.
+
+    Raises ``OSError`` when the disk is full; what was there before is then still there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     pending: list[tuple[str, Path]] = []
     try:
-        payloads = [(".json", text.encode()), *([(".film", reel)] if reel else [])]
-        for suffix, payload in (*payloads, (".safetensors", content)):
+        for name, content in files.items():
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}")
-            pending.append((temporary, folder / f"{name}{suffix}"))
+            pending.append((temporary, folder / name))
             with os.fdopen(handle, "wb") as file:
-                file.write(payload)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for temporary, final in pending:
@@ -231,7 +240,6 @@ def save(
     finally:
         for temporary, _ in pending:
             Path(temporary).unlink(missing_ok=True)
-    return made
 
 
 def _develop(film: Film) -> bytes:

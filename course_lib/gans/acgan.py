@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_lib.gans import cgan
+from course_lib.gans import cgan, networks
 from course_lib.gans.objectives import Auxiliary, refuse_probabilities
 
 
@@ -34,8 +34,7 @@ class Discriminator(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if classes < 2:
-            raise ValueError(f"classes: expected at least 2, got {classes}")
+        networks.check_sizes(2, classes=classes)
         self.trunk = trunk
         self.score = cgan.head(features, 1, generator=generator)
         self.classes = cgan.head(features, classes, generator=generator)

@@ -27,7 +27,7 @@ class Generator(nn.Module):
 
     def __init__(self, network: nn.Module, classes: int) -> None:
         super().__init__()
-        _at_least("classes", classes, 2)
+        networks.check_sizes(2, classes=classes)
         self.network = network
         self.classes = classes
 
@@ -74,7 +74,7 @@ class Discriminator(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _at_least("classes", classes, 2)
+        networks.check_sizes(2, classes=classes)
         self.trunk = trunk
         self.psi = head(features, 1, generator=generator)
         self.e = nn.Embedding(classes, features)
@@ -100,16 +100,9 @@ class DigitTrunk(nn.Module):
     """
 
     def __init__(self, channels: int = 32, *, generator: torch.Generator | None = None) -> None:
-        _at_least("channels", channels, 1)
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, channels, kernel_size=4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 2 * channels, kernel_size=4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(2 * channels, eps=1e-5, momentum=0.1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-        )
+        networks.check_sizes(channels=channels)
+        self.layers = nn.Sequential(*networks.halvings(1, (channels, 2 * channels)), nn.Flatten())
         self.features = 2 * channels * 7 * 7
         networks.initialise(self, generator)
 
@@ -144,8 +137,8 @@ def digit_generator(
 
     ``generator`` draws the weights. Raises ``ValueError`` for a size below 1 or fewer than 2 classes.
     """
-    _at_least("latent", latent, 1)
-    _at_least("classes", classes, 2)
+    networks.check_sizes(latent=latent)
+    networks.check_sizes(2, classes=classes)
     network = networks.DCGANGenerator(latent + classes, channels, generator=generator)
     return Generator(network, classes)
 
@@ -178,8 +171,8 @@ def point_generator(
 
     Raises ``ValueError`` for a size below 1 or fewer than 2 classes.
     """
-    _at_least("latent", latent, 1)
-    _at_least("classes", classes, 2)
+    networks.check_sizes(latent=latent)
+    networks.check_sizes(2, classes=classes)
     network = networks.mlp(latent + classes, outputs, width=width, generator=generator)
     return Generator(network, classes)
 
@@ -208,8 +201,7 @@ def head(features: int, outputs: int, *, generator: torch.Generator | None = Non
 
     Raises ``ValueError`` for a size below 1.
     """
-    _at_least("features", features, 1)
-    _at_least("outputs", outputs, 1)
+    networks.check_sizes(features=features, outputs=outputs)
     layer = nn.Linear(features, outputs)
     nn.init.normal_(layer.weight, 0.0, features**-0.5, generator=generator)
     nn.init.zeros_(layer.bias)
@@ -234,8 +226,3 @@ def check_features(phi: Tensor, n: int, features: int) -> None:
         raise ValueError(
             f"trunk: expected features of shape ({n}, {features}), got {tuple(phi.shape)}"
         )
-
-
-def _at_least(name: str, size: int, least: int) -> None:
-    if size < least:
-        raise ValueError(f"{name}: expected at least {least}, got {size}")

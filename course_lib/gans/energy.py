@@ -13,6 +13,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from course_lib.gans.networks import check_sizes, halvings
+
 Norm = Literal["euclidean", "absolute"]
 
 
@@ -76,7 +78,7 @@ def for_points(
 
     Raises ``ValueError`` for a size below 1.
     """
-    _check_sizes(inputs=inputs, code=code, width=width)
+    check_sizes(inputs=inputs, code=code, width=width)
     encoder = nn.Sequential(nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, code))
     decoder = nn.Sequential(nn.Linear(code, width), nn.LeakyReLU(0.2), nn.Linear(width, inputs))
     return _initialised(AutoencoderDiscriminator(encoder, decoder, (inputs,), norm=norm), generator)
@@ -96,12 +98,9 @@ def for_digits(
 
     Raises ``ValueError`` for a size below 1.
     """
-    _check_sizes(code=code, channels=channels)
+    check_sizes(code=code, channels=channels)
     encoder = nn.Sequential(
-        nn.Conv2d(1, channels, kernel_size=4, stride=2, padding=1),
-        nn.LeakyReLU(0.2),
-        nn.Conv2d(channels, 2 * channels, kernel_size=4, stride=2, padding=1),
-        nn.LeakyReLU(0.2),
+        *halvings(1, (channels, 2 * channels), batch_norm=False),
         nn.Conv2d(2 * channels, code, kernel_size=7),
         nn.Flatten(),
     )
@@ -135,9 +134,3 @@ def _initialised(
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return net
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")

@@ -66,8 +66,7 @@ class Code:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw ``n`` codes from p(c), (n, size), float32. Raises ``ValueError`` for n < 1."""
-        if n < 1:
-            raise ValueError(f"n: expected at least 1, got {n}")
+        networks.check_sizes(n=n)
         parts = []
         if self.categories:
             drawn = torch.randint(self.categories, (n,), generator=generator)
@@ -264,8 +263,7 @@ def digit_players(
 
     Raises ``ValueError`` for a size below 1.
     """
-    if latent < 1:
-        raise ValueError(f"latent: expected at least 1, got {latent}")
+    networks.check_sizes(latent=latent)
     network = networks.DCGANGenerator(latent + code.size, channels, generator=generator)
     trunk = cgan.DigitTrunk(channels, generator=generator)
     D = Discriminator(trunk, trunk.features, code, width=128, generator=generator)
@@ -284,8 +282,7 @@ def point_players(
 
     Raises ``ValueError`` for a size below 1.
     """
-    if latent < 1:
-        raise ValueError(f"latent: expected at least 1, got {latent}")
+    networks.check_sizes(latent=latent)
     network = networks.mlp(latent + code.size, outputs, width=width, generator=generator)
     trunk = cgan.point_trunk(outputs, width, generator=generator)
     D = Discriminator(trunk, width, code, width=width, generator=generator)

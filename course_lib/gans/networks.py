@@ -5,6 +5,7 @@ Chapters: book/generate/two_player_game.md, book/generate/conv_gans.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -27,14 +28,7 @@ def mlp(
 
     Raises ``ValueError`` for a size below 1.
     """
-    for name, size in (
-        ("inputs", inputs),
-        ("outputs", outputs),
-        ("width", width),
-        ("depth", depth),
-    ):
-        if size < 1:
-            raise ValueError(f"{name}: expected at least 1, got {size}")
+    check_sizes(inputs=inputs, outputs=outputs, width=width, depth=depth)
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Linear(inputs if i == 0 else width, width), nn.LeakyReLU(0.2)]
@@ -83,8 +77,7 @@ class DCGANGenerator(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if latent < 1 or channels < 1:
-            raise ValueError(f"expected latent >= 1 and channels >= 1, got {latent} and {channels}")
+        check_sizes(latent=latent)
         widths = _widths(channels, size, image_channels, max_channels)[::-1]
         self.latent = latent
         layers: list[nn.Module] = [
@@ -142,21 +135,12 @@ class DCGANDiscriminator(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels: expected at least 1, got {channels}")
         widths = _widths(channels, size, image_channels, max_channels)
         self.shape = (image_channels, size, size)
-        layers: list[nn.Module] = [
-            nn.Conv2d(image_channels, widths[0], kernel_size=4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-        ]
-        for before, width in pairwise(widths):
-            layers.append(
-                nn.Conv2d(before, width, kernel_size=4, stride=2, padding=1, bias=not batch_norm)
-            )
-            layers += [nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)] if batch_norm else []
-            layers.append(nn.LeakyReLU(0.2))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, kernel_size=SIZES[size][0]))
+        self.layers = nn.Sequential(
+            *halvings(image_channels, widths, batch_norm=batch_norm),
+            nn.Conv2d(widths[-1], 1, kernel_size=SIZES[size][0]),
+        )
         initialise(self, generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,14 +164,41 @@ class DCGANDiscriminator(nn.Module):
         return 2 * x - 1
 
 
+def halvings(
+    image_channels: int, widths: Sequence[int], *, batch_norm: bool = True
+) -> list[nn.Module]:
+    """Return the layers of DCGAN's discriminator that halve an image, once for each of ``widths``.
+
+    Each is a 4x4 convolution with stride 2 to that many maps and leaky ReLU 0.2, with batch norm
+    between them on all but the first; without ``batch_norm`` they have a bias instead.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(image_channels, widths[0], kernel_size=4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+    ]
+    for before, width in pairwise(widths):
+        layers.append(
+            nn.Conv2d(before, width, kernel_size=4, stride=2, padding=1, bias=not batch_norm)
+        )
+        layers += [nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)] if batch_norm else []
+        layers.append(nn.LeakyReLU(0.2))
+    return layers
+
+
+def check_sizes(least: int = 1, /, **sizes: int) -> None:
+    """Raise ``ValueError``, naming the argument, unless all ``sizes`` are at least ``least``."""
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name}: expected at least {least}, got {size}")
+
+
 def _widths(
     channels: int, size: int, image_channels: int, max_channels: int | None
 ) -> tuple[int, ...]:
     """Return how many maps each size has, from the image's side to the noise's."""
     if size not in SIZES:
         raise ValueError(f"size: expected one of {', '.join(map(str, SIZES))}, got {size}")
-    if image_channels < 1:
-        raise ValueError(f"image_channels: expected at least 1, got {image_channels}")
+    check_sizes(channels=channels, image_channels=image_channels)
     if max_channels is not None and max_channels < channels:
         raise ValueError(f"max_channels: expected at least channels={channels}, got {max_channels}")
     doubled = (channels * 2**i for i in range(SIZES[size][1]))

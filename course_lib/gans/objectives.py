@@ -142,31 +142,16 @@ def refuse_probabilities(name: str, scores: Tensor) -> None:
         )
 
 
-_RESHAPING = (
-    *(
-        "View",
-        "Reshape",
-        "UnsafeView",
-        "Squeeze",
-        "Unsqueeze",
-        "Clone",
-        "ToCopy",
-        "Select",
-        "Slice",
-    ),
-    *("Alias", "Transpose", "Permute", "Expand", "TBackward", "Index"),
+_RESHAPING = tuple(
+    "View Reshape UnsafeView Squeeze Unsqueeze Clone ToCopy Select Slice Index Alias Transpose "
+    "TBackward Permute Expand".split()
 )
 
 
 def _checked(name: str, logits: Tensor) -> Tensor:
-    if not logits.is_floating_point() or logits.numel() == 0:
-        raise ValueError(
-            f"{name}: expected a non-empty floating-point tensor of logits, "
-            f"got shape {tuple(logits.shape)}, {logits.dtype}"
-        )
+    scores = _scored(name, logits, "logits")
     refuse_probabilities(name, logits)
-    # Half precision under autocast rounds log(1 + e^l) badly; the loss itself costs nothing.
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return scores
 
 
 def least_squares_discriminator_loss(
@@ -315,22 +300,24 @@ class Equilibrium:
         self.k = float(state["k"])
 
 
-def _scored(name: str, scores: Tensor) -> Tensor:
+def _scored(name: str, scores: Tensor, kind: str = "scores") -> Tensor:
     if not scores.is_floating_point() or scores.numel() == 0:
         raise ValueError(
-            f"{name}: expected a non-empty floating-point tensor of scores, "
+            f"{name}: expected a non-empty floating-point tensor of {kind}, "
             f"got shape {tuple(scores.shape)}, {scores.dtype}"
         )
+    # Half precision, as autocast leaves it, rounds log(1 + e^l) badly; the loss costs nothing.
     return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def _energies(name: str, energies: Tensor) -> Tensor:
-    if bool((_scored(name, energies) < 0).any()):  # NaN passes: the training loop reports it
+    energies = _scored(name, energies)
+    if bool((energies < 0).any()):  # NaN passes: the training loop reports it
         raise ValueError(
             f"{name}: expected energies, at least 0 and low for real samples; "
             f"got {float(energies.detach().min()):.4g}"
         )
-    return _scored(name, energies)
+    return energies
 
 
 #: The game as it is written: both players share one value, which G minimises and D maximises.

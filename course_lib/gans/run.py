@@ -6,6 +6,7 @@ Chapter: book/generate/conv_gans.md
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ class Run:
     filmed (drawn by the average in evaluation mode) at the steps in ``frames``, 0 being the start.
     ``rate(step)``: what both learning rates are multiplied by in each step, from 1 on.
     ``dice``: other generators that the training draws from, by name, so that a state holds them too.
+    ``cpu_seconds``: what the steps have cost this process so far; what a caller does between them is
+    not counted.
 
     Source: Goodfellow et al. 2014, Algorithm 1, through ``train_gan``.
     """
@@ -66,6 +69,7 @@ class Run:
         self.d_optimizer = d_optimizer(self.discriminator.parameters())
         self.controller = objective.controller() if objective.controller is not None else None
         self.step = 0
+        self.cpu_seconds = 0.0
         self._sample_noise = sample_noise
         self._order, self._first_order = order, order.get_state()
         self._batch_size = batch_size * fabric.world_size
@@ -111,6 +115,7 @@ class Run:
         )
         try:
             while self.step < until:
+                began = time.process_time()
                 for group, lr in rates:
                     group["lr"] = lr * (self._rate(self.step + 1) if self._rate else 1.0)
                 step = next(training)
@@ -122,6 +127,7 @@ class Run:
                 # A state taken between two steps has the rates without their factor.
                 for group, lr in rates:
                     group["lr"] = lr
+                self.cpu_seconds += time.process_time() - began
                 yield step
         finally:
             training.close()  # type: ignore[attr-defined]
@@ -154,6 +160,7 @@ class Run:
         cuda = self.fabric.device.type == "cuda"
         return {
             "step": self.step,
+            "cpu_seconds": self.cpu_seconds,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.module.state_dict(),
@@ -186,6 +193,6 @@ class Run:
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.fabric.device)
-        self.step = state["step"]
+        self.step, self.cpu_seconds = state["step"], state["cpu_seconds"]
         self._losses = list(state["losses"])
         self._filmed, self._filmed_at = list(state["filmed"]), list(state["filmed_at"])

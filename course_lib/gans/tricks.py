@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from course_lib.gans.networks import check_sizes
 from course_lib.gans.objectives import Objective, non_saturating
 
 #: ``features(discriminator, x (N, ...))``: what the discriminator sees in each sample, (N, ...).
@@ -107,9 +108,7 @@ class MinibatchDiscrimination(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (("features", features), ("kernels", kernels), ("dims", dims)):
-            if size < 1:
-                raise ValueError(f"{name}: expected at least 1, got {size}")
+        check_sizes(features=features, kernels=kernels, dims=dims)
         self.T = nn.Parameter(torch.empty(features, kernels, dims))
         nn.init.normal_(self.T, std=features**-0.5, generator=generator)
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
+import io
 import pickle
 import pkgutil
 import platform
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,8 @@ from course_lib import __version__, checkpoints, device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from course_lib.gans.run import Run
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,24 @@ def make(
         (folder / f"{name}.png").unlink(missing_ok=True)
 
 
+def follow(
+    game: Run, x: Tensor, y: Tensor | None = None, *, steps: int, looks: Container[int]
+) -> Iterator[Progress]:
+    """Train ``game`` on ``x``, with labels ``y`` or without, up to ``steps``: one progress per step.
+
+    ``looks``: the steps that carry samples. Raises what ``Run.steps`` raises.
+    """
+    for step in game.steps(x, y, until=steps):
+        numbers = {"D": step.d_loss, "G": step.g_loss, **step.measures}
+        yield Progress(
+            step.step,
+            steps,
+            ", ".join(f"{name} {value:.2f}" for name, value in numbers.items()),
+            samples=game.samples() if step.step in looks else None,
+            state=game.state,
+        )
+
+
 def _kept_path(
     folder: Path, name: str, recipe: Any, fabric: Fabric, seed: int, steps: int | None
 ) -> Path:
@@ -157,16 +176,9 @@ def _read_state(path: Path) -> dict[str, Any] | None:
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    file = io.BytesIO()
+    torch.save(state, file)
+    checkpoints.write(path.parent, {path.name: file.getvalue()})
 
 
 def _contact_sheet(path: Path, images: Tensor) -> None:

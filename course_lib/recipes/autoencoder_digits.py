@@ -6,13 +6,16 @@ Chapters: book/represent/autoencoders.md, book/represent/convolutional.md
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from course_lib import data, device
 from course_lib.autoencoders import networks, training
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 CODES = (2, 8, 32)
 #: Hidden layers by code size: a second one of 48 would be as narrow as a code of 32 numbers.

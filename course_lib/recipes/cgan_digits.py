@@ -6,7 +6,7 @@ Chapter: book/generate/conditional.md
 from __future__ import annotations
 
 import copy
-import time
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from course_lib.gans import cgan, objectives
 from course_lib.gans.objectives import Objective
 from course_lib.gans.run import Run
 from course_lib.metrics import frechet_distance
-from course_lib.recipes import Progress
+from course_lib.recipes import Progress, follow
 
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
@@ -81,6 +81,7 @@ def train(
     for net in (G, D):
         net.to(memory_format=torch.channels_last)
     style = torch.randn(4, LATENT, generator=device.generator(seed + 20_000))
+    adam = functools.partial(torch.optim.Adam, lr=RATE, betas=(0.5, 0.999))
     training = Run(
         fabric,
         G,
@@ -95,29 +96,13 @@ def train(
         seed=seed,
         decay=AVERAGE,
     )
-    before = 0.0
     if state is not None:
-        before = state["cpu_seconds"]
         training.restore(state)
-    began = time.process_time()
-
-    def now() -> dict[str, Any]:
-        return {**training.state(), "cpu_seconds": before + time.process_time() - began}
-
-    for step in training.steps(train.x, train.y, until=steps):
-        asked = step.measures.get("auxiliary")
-        yield Progress(
-            step.step,
-            steps,
-            f"D {step.d_loss:.2f}, G {step.g_loss:.2f}"
-            + ("" if asked is None else f", class loss {asked:.3f}"),
-            samples=training.samples() if step.step % LOOK_EVERY == 0 else None,
-            state=now,
-        )
-    spent = before + time.process_time() - began
+    looks = range(0, steps + 1, LOOK_EVERY)
+    yield from follow(training, train.x, train.y, steps=steps, looks=looks)
     kept = training.finished().half()  # as it is stored
     measures = {
-        "CPU seconds": spent,
+        "CPU seconds": training.cpu_seconds,
         **measure(copy.deepcopy(kept).float(), test, device.generator(seed + 10_000)),
     }
     yield Progress(
@@ -178,11 +163,6 @@ def diversity(features: Tensor, y: Tensor, reference: Tensor, reference_y: Tenso
     return torch.stack(
         [spread(features, y, k) / spread(reference, reference_y, k) for k in range(classes)]
     )
-
-
-def adam(parameters: Any) -> torch.optim.Optimizer:
-    """Return DCGAN's optimizer, at this recipe's rate."""
-    return torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.999))
 
 
 def _noise_and_label(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING
 
 from course_lib.autoencoders import networks
 from course_lib.recipes import Progress
 from course_lib.recipes.autoencoder_digits import SHAPE, STEPS, race
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 
 def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[Progress]:

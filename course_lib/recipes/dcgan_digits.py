@@ -5,6 +5,7 @@ Chapter: book/generate/two_player_game.md
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from course_lib.classifiers import DigitNet
 from course_lib.gans import networks, objectives
 from course_lib.gans.run import Run
 from course_lib.metrics import frechet_distance
-from course_lib.recipes import Progress
+from course_lib.recipes import Progress, follow
 
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
@@ -41,13 +42,14 @@ def training(fabric: Fabric, seed: int) -> Run:
     discriminator = networks.DCGANDiscriminator(CHANNELS, generator=draw)
     for net in (generator, discriminator):
         net.to(memory_format=torch.channels_last)
+    adam = functools.partial(torch.optim.Adam, lr=RATE, betas=(0.5, 0.999))
     return Run(
         fabric,
         generator,
         discriminator,
         objective=objectives.non_saturating,
-        g_optimizer=_adam,
-        d_optimizer=_adam,
+        g_optimizer=adam,
+        d_optimizer=adam,
         sample_noise=lambda n, rng: torch.randn(n, LATENT, generator=rng),
         order=draw,
         batch_size=BATCH,
@@ -71,15 +73,7 @@ def run(
     game = training(fabric, seed)
     if state is not None:
         game.restore(state)
-    for step in game.steps(train.x, until=steps):
-        filmed = step.step in FRAMES
-        yield Progress(
-            step.step,
-            steps,
-            f"D {step.d_loss:.2f}, G {step.g_loss:.2f}",
-            samples=game.samples() if filmed else None,
-            state=game.state,
-        )
+    yield from follow(game, train.x, steps=steps, looks=FRAMES)
     average = game.finished()
     measures = _measure(average, train.x, test.x, device.generator(seed + 10_000))
     yield Progress(
@@ -100,10 +94,6 @@ def run(
             "images carry traces of its upsampling, which detectors in this course learn to see.",
         },
     )
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.999))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ Chapter: book/generate/conv_gans.md
 from __future__ import annotations
 
 import copy
-import time
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from course_lib.autoencoders import segmentation
 from course_lib.gans import networks, objectives
 from course_lib.gans.augmentation import Augmented
 from course_lib.gans.run import Run
-from course_lib.recipes import Progress
+from course_lib.recipes import Progress, follow
 
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
@@ -59,13 +59,14 @@ def run(
     )
     for net in (generator, discriminator):
         net.to(memory_format=torch.channels_last)
+    adam = functools.partial(torch.optim.Adam, lr=RATE, betas=(0.5, 0.99))
     training = Run(
         fabric,
         generator,
         Augmented(discriminator, changes),
         objective=objectives.non_saturating,
-        g_optimizer=_adam,
-        d_optimizer=_adam,
+        g_optimizer=adam,
+        d_optimizer=adam,
         sample_noise=lambda n, rng: torch.randn(n, LATENT, generator=rng),
         order=draw,
         batch_size=BATCH,
@@ -76,28 +77,15 @@ def run(
         rate=lambda step: min(1.0, 1 - 0.9 * (step / steps - FALL) / (1 - FALL)),
         dice={"changes": changes},
     )
-    before = 0.0
     if state is not None:
-        before = state["cpu_seconds"]
         training.restore(state)
-    began = time.process_time()
-
-    def now() -> dict[str, Any]:
-        return {**training.state(), "cpu_seconds": before + time.process_time() - began}
-
-    for step in training.steps(torch.cat([train, train.flip(3)]), until=steps):
-        filmed = step.step in FRAMES
-        yield Progress(
-            step.step,
-            steps,
-            f"D {step.d_loss:.2f}, G {step.g_loss:.2f}",
-            samples=training.samples() if filmed else None,
-            state=now,
-        )
-    spent = before + time.process_time() - began
+    yield from follow(training, torch.cat([train, train.flip(3)]), steps=steps, looks=FRAMES)
     kept = training.finished().half()  # as it is stored
     rounded = copy.deepcopy(kept).float()
-    measures = {"CPU seconds": spent, **measure(rounded, train, test, seed + 10_000)}
+    measures = {
+        "CPU seconds": training.cpu_seconds,
+        **measure(rounded, train, test, seed + 10_000),
+    }
     yield Progress(
         steps,
         steps,
@@ -177,7 +165,3 @@ def measure(generator: nn.Module, train: Tensor, test: Tensor, seed: int) -> dic
             made, held, known
         ).share
     return found
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.99))

@@ -6,15 +6,18 @@ Chapter: book/deceive/small_step.md
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from course_lib import data
 from course_lib.classifiers import DigitNet, accuracy, fit
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 STEPS = 3_000
 

@@ -6,9 +6,9 @@ Chapter: book/represent/convolutional.md
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from course_lib import device
@@ -16,6 +16,9 @@ from course_lib.autoencoders import training
 from course_lib.autoencoders.segmentation import dice, iou, segment, segmenter
 from course_lib.data import actors
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 SIZE = 32
 CHANNELS = 8

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from course_lib import checkpoints, device
 from course_lib.autoencoders import swap
 from course_lib.data import actors
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 STEPS = 3_500
 #: The two people (seeds of ``actors.identity``), and how many frames of each are trained on.

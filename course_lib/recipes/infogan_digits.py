@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from course_lib.gans import infogan, networks, objectives
 from course_lib.gans.run import Run
 from course_lib.gans.tricks import InstanceNoise
 from course_lib.metrics import frechet_distance
-from course_lib.recipes import Progress
+from course_lib.recipes import Progress, follow
 
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
@@ -61,6 +61,7 @@ def run(
         net.to(memory_format=torch.channels_last)
     style = torch.randn(4, LATENT, generator=device.generator(seed + 20_000))
     codes = torch.cat([torch.eye(10), torch.zeros(10, 2)], dim=1)
+    adam = functools.partial(torch.optim.Adam, lr=RATE, betas=(0.5, 0.999))
     training = Run(
         fabric,
         G,
@@ -69,8 +70,8 @@ def run(
             objectives.non_saturating,
             auxiliary=infogan.auxiliary(CODE, LAMBDA, LAMBDA_CONTINUOUS),
         ),
-        g_optimizer=_adam,
-        d_optimizer=_adam,
+        g_optimizer=adam,
+        d_optimizer=adam,
         sample_noise=_noise_and_code,
         order=device.generator(seed + 30_000),
         batch_size=BATCH,
@@ -79,29 +80,16 @@ def run(
         decay=AVERAGE,
         dice={"grain": dice},
     )
-    before = 0.0
     if state is not None:
-        before = state["cpu_seconds"]
         training.restore(state)
-    began = time.process_time()
-
-    def now() -> dict[str, Any]:
-        return {**training.state(), "cpu_seconds": before + time.process_time() - began}
-
     grain.sigma = SIGMA * (1 - training.step / steps)
-    for step in training.steps(train.x, until=steps):
-        grain.sigma = SIGMA * (1 - step.step / steps)
-        yield Progress(
-            step.step,
-            steps,
-            f"D {step.d_loss:.2f}, G {step.g_loss:.2f}, code {step.measures['auxiliary']:.2f}",
-            samples=training.samples() if step.step % LOOK_EVERY == 0 else None,
-            state=now,
-        )
-    spent = before + time.process_time() - began
+    looks = range(0, steps + 1, LOOK_EVERY)
+    for progress in follow(training, train.x, steps=steps, looks=looks):
+        grain.sigma = SIGMA * (1 - progress.step / steps)
+        yield progress
     kept = training.finished().half()  # as it is stored
     measures = {
-        "CPU seconds": spent,
+        "CPU seconds": training.cpu_seconds,
         **measure(copy.deepcopy(kept).float(), device.generator(seed + 10_000)),
     }
     yield Progress(
@@ -210,10 +198,6 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dy = rows - (ink * rows).sum(dim=(1, 2))[:, None, None]
     dx = columns - (ink * columns).sum(dim=(1, 2))[:, None, None]
     return tuple((ink * m).sum(dim=(1, 2)) for m in (dx * dx, dx * dy, dy * dy))  # type: ignore[return-value]
-
-
-def _adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=RATE, betas=(0.5, 0.999))
 
 
 def _noise_and_code(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

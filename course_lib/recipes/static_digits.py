@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from course_lib import data, device
 from course_lib.metrics import digit_judge, frechet_distance, precision_recall
 from course_lib.recipes import Progress
+
+if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
+    from lightning_fabric import Fabric
 
 STEPS = 250
 IMAGES = 500
@@ -81,14 +84,15 @@ def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[
     static.levels = (255 * image(u.detach()).cpu()).round().to(torch.uint8)
     network.cpu()
     features, reference = judge.features(static()), judge.features(test)
+    distance = frechet_distance(features, reference)
     precision, recall = precision_recall(reference, features)
     yield Progress(
         steps,
         steps,
-        f"Fréchet distance {frechet_distance(features, reference):.1f}",
+        f"Fréchet distance {distance:.1f}",
         module=static,
         measures={
-            judge.named("Fréchet distance") + ", to test": frechet_distance(features, reference),
+            judge.named("Fréchet distance") + ", to test": distance,
             judge.named("Precision"): precision,
             judge.named("Recall"): recall,
         },
