@@ -59,7 +59,7 @@ def deepfool_path(
 
     Raises ``ValueError`` for x outside [0, 1], NaN, an empty batch, labels that do not fit, negative
     overshoot, max_steps or candidates below 1, and a model with fewer than two classes or without a
-    gradient. Source: Moosavi-Dezfooli et al. 2016, equations 8 to 10.
+    gradient. Source: Moosavi-Dezfooli et al. 2016, equations 8 and 9.
     """
     x = x.detach()
     check_images(x, torch.zeros(len(x), dtype=torch.int64) if y is None else y)

@@ -79,10 +79,10 @@ def pgd(
         if len(left) == 0:
             break
         again = climb(x[left], y[left], _rows(eps, left), _rows(alpha, left))
-        still, value = _standing(model, again, y[left], targeted, loss)
-        better = ~still | (value > extreme[left])
+        still, reached = _standing(model, again, y[left], targeted, loss)
+        better = ~still | (reached > extreme[left])
         best[left[better]] = again[better]
-        extreme[left[better]] = value[better]
+        extreme[left[better]] = reached[better]
         missed[left] = still
     return best
 
