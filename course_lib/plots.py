@@ -8,7 +8,10 @@ Chapter: book/welcome/how_to_use.md
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+import wave
 from collections.abc import Sequence
 from typing import Any
 
@@ -179,6 +182,49 @@ def grid(
         if rows is not None and i % columns == 0:
             axis.set_ylabel(rows[i // columns], rotation=0, ha="right", va="center", fontsize=8.5)
     return figure
+
+
+def sound(x: torch.Tensor, *, label: str, rate: int = 8000) -> None:
+    """Display a player for a sound: on the page, in the notebook, with no file and no network.
+
+    ``x``: (T,) in [-1, 1], rounded to 16 bits, so that what is played is what a WAV file holds;
+    ``rate``: samples a second. ``label`` is read above the player, and aloud: it says what is heard,
+    for a reader who does not hear it too.
+
+    Raises ``ValueError`` for another shape or range, an integer dtype, NaN, a rate below 1, or a
+    label that says nothing (fewer than 15 characters).
+    """
+    from IPython.display import display
+
+    if x.ndim != 1 or len(x) == 0 or not x.is_floating_point():
+        raise ValueError(
+            f"x: expected a float sound of shape (T,), T > 0; got {x.dtype} {tuple(x.shape)}"
+        )
+    samples = x.detach().double().cpu()
+    if not bool((samples.abs() <= 1).all()):
+        raise ValueError(
+            f"x: expected values in [-1, 1], got [{samples.min():.3g}, {samples.max():.3g}]"
+        )
+    if rate < 1:
+        raise ValueError(f"rate: expected at least 1, got {rate}")
+    text = " ".join(label.split())
+    if len(text) < 15:
+        raise ValueError(f"label: expected a sentence that says what is heard, got {label!r}")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(
+            (samples * 2**15).round().clamp(max=2**15 - 1).numpy().astype("<i2").tobytes()
+        )
+    said = html.escape(text)
+    player = (
+        f'<div style="margin: 0.4em 0"><div style="margin-bottom: 0.2em">{said}</div>'
+        f'<audio controls preload="metadata" aria-label="{said}" style="width: 100%; max-width: 26em"'
+        f' src="data:audio/wav;base64,{base64.b64encode(buffer.getvalue()).decode()}"></audio></div>'
+    )
+    display({"text/html": player, "text/plain": f"[Sound: {text}]"}, raw=True)
 
 
 def glue(**values: int | float | str) -> None:

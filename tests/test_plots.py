@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
+import struct
+import wave
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -71,6 +75,40 @@ def test_grid_refuses(images: torch.Tensor, message: str) -> None:
 def test_grid_refuses_a_wrong_number_of_labels() -> None:
     with pytest.raises(ValueError, match="titles: expected 2, got 1"):
         plots.grid(torch.rand(2, 1, 4, 4), titles=["a"])
+
+
+def test_a_sound_is_a_labelled_player_of_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: calls.append(data))
+    x = torch.tensor([0.0, 0.5, -1.0, 1.0, 1e-5, 3.2 / 2**15])
+    plots.sound(x, label='A click <said> "loud",\n  and a hiss.', rate=4000)
+    (data,) = calls
+    assert data["text/plain"] == '[Sound: A click <said> "loud", and a hiss.]'
+    said = "A click &lt;said&gt; &quot;loud&quot;, and a hiss."
+    assert f'aria-label="{said}"' in data["text/html"]
+    assert f">{said}</div>" in data["text/html"]
+    encoded = data["text/html"].split("data:audio/wav;base64,")[1].split('"')[0]
+    with wave.open(io.BytesIO(base64.b64decode(encoded))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (4000, 1, 2)
+        played = struct.unpack("<6h", file.readframes(6))
+    assert list(played) == [0, 16384, -32768, 32767, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("x", "more", "message"),
+    [
+        (torch.zeros(2, 8), {}, r"x: expected a float sound of shape \(T,\)"),
+        (torch.zeros(0), {}, "x: .* T > 0"),
+        (torch.zeros(8, dtype=torch.int16), {}, "x: .* got torch.int16"),
+        (torch.full((8,), 1.5), {}, r"x: expected values in \[-1, 1\]"),
+        (torch.full((8,), float("nan")), {}, r"x: expected values in \[-1, 1\]"),
+        (torch.zeros(8), {"rate": 0}, "rate: expected at least 1, got 0"),
+        (torch.zeros(8), {"label": "hello"}, "label: expected a sentence"),
+    ],
+)
+def test_a_sound_refuses(x: torch.Tensor, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.sound(x, **{"label": "A sound that is silent.", **more})
 
 
 def test_glue_is_found_under_its_name(displayed: list[tuple[Any, Any]]) -> None:
