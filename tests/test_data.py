@@ -40,10 +40,13 @@ SPLITS: dict[tuple[str, str], Loader] = {
     ("patients", "train"): lambda: data.patients(),
     ("patients", "test"): lambda: data.patients("test"),
     ("patients", "all"): lambda: data.patients("all"),
+    ("photographs", "all"): lambda: data.photographs(),
     ("portraits", "public_domain train"): lambda: data.portraits(),
     ("portraits", "public_domain test"): lambda: data.portraits("test"),
     ("portraits", "diffusion train"): lambda: data.portraits(source="diffusion"),
     ("portraits", "diffusion test"): lambda: data.portraits("test", source="diffusion"),
+    ("signs", "train"): lambda: data.signs(),
+    ("signs", "test"): lambda: data.signs("test"),
     ("spoken_digits", "train"): lambda: data.spoken_digits(),
     ("spoken_digits", "test"): lambda: data.spoken_digits("test"),
 }
@@ -318,7 +321,8 @@ def test_labelled_refuses_tensors_of_another_kind(
 
 def test_the_cards_are_there_in_order_and_complete() -> None:
     assert [card.name for card in data.cards()] == [
-        *("actors", "ecg", "mnist", "orl", "patients", "portraits", "spoken_digits")
+        *("actors", "ecg", "mnist", "orl", "patients", "photographs", "portraits", "signs"),
+        "spoken_digits",
     ]
     for card in data.cards():
         assert data.card(card.name) is card

@@ -19,7 +19,9 @@ from course_lib.data.fetch import fetch
 from course_lib.data.mnist import mnist
 from course_lib.data.orl import orl
 from course_lib.data.patients import Patients, patients
+from course_lib.data.photographs import photographs
 from course_lib.data.portraits import portraits
+from course_lib.data.signs import signs
 from course_lib.data.spoken_digits import Recordings, spoken_digits
 
 __all__ = [
@@ -37,7 +39,9 @@ __all__ = [
     "mnist",
     "orl",
     "patients",
+    "photographs",
     "portraits",
+    "signs",
     "spoken_digits",
 ]
 
