@@ -152,6 +152,8 @@ def test_stratified_choice_is_in_order_even_and_repeatable(seed: int, per_digit:
 
 def test_every_value_is_a_whole_number_of_the_steps_it_was_stored_in() -> None:
     for (name, _), load in SPLITS.items():
+        if name == "signs":
+            continue  # drawn when they are asked for, stored nowhere
         steps = {"ecg": 200, "patients": 1, "spoken_digits": 2**15}.get(name, 255)
         x = load().x[::25].double() * steps
         assert torch.allclose(x, x.round(), atol=1e-4)

@@ -361,7 +361,9 @@ def test_addresses_follow_the_fork(monkeypatch: pytest.MonkeyPatch) -> None:
         "https://colab.research.google.com/github/someone/course/blob/gh-pages/"
         "notebooks/represent/pca.ipynb"
     )
-    assert site.requirement() == f"https://someone.github.io/course/{site.WHEEL}"
+    wheel = f"https://someone.github.io/course/{site.WHEEL}"
+    assert site.requirement() == f"course-lib[imagenet] @ {wheel}"
     monkeypatch.setattr(site, "repository", lambda: "")
     assert site.colab("represent/pca") == site.address() == ""
-    assert Path(site.requirement()).is_dir()
+    folder, extra = site.requirement().split("[")
+    assert Path(folder).is_dir() and extra == "imagenet]"

@@ -12,8 +12,21 @@ from __future__ import annotations
 from course_lib.attacks.bim import bim
 from course_lib.attacks.curve import accuracy_curve
 from course_lib.attacks.deepfool import deepfool, deepfool_path
+from course_lib.attacks.few_pixel import few_pixel, fewest_pixels
 from course_lib.attacks.fgsm import fgsm
 from course_lib.attacks.pgd import pgd
+from course_lib.attacks.transfer import transfer_matrix
 from course_lib.classifiers import accuracy
 
-__all__ = ["accuracy", "accuracy_curve", "bim", "deepfool", "deepfool_path", "fgsm", "pgd"]
+__all__ = [
+    "accuracy",
+    "accuracy_curve",
+    "bim",
+    "deepfool",
+    "deepfool_path",
+    "few_pixel",
+    "fewest_pixels",
+    "fgsm",
+    "pgd",
+    "transfer_matrix",
+]

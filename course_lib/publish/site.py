@@ -63,8 +63,8 @@ def colab(pagename: str) -> str:
 
 
 def requirement() -> str:
-    """Return what ``pip install`` takes to install this package on another machine.
+    """Return what ``pip install`` takes to install this package, and all that chapters use, elsewhere.
 
     The wheel that was built with the site, where its address is known; else the checkout.
     """
-    return f"{address()}{WHEEL}" if address() else str(root())
+    return f"course-lib[imagenet] @ {address()}{WHEEL}" if address() else f"{root()}[imagenet]"
