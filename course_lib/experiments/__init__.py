@@ -3,13 +3,18 @@
 An experiment is a module with ``cells()``, a list of settings (one dictionary per row), and
 ``measure(**cell)``, which runs one and returns its numbers. ``run`` does what is missing, in a process
 per core, and keeps every row as soon as it is there, so that nothing is lost when it is cut short.
+A measurement of many minutes takes ``keep``, the path of a file of its own: what it wrote there is still
+there when it is called again after a cut, and goes when its row is kept. What it returns as
+``cpu_seconds`` and ``machine`` is then recorded in place of what was seen from outside.
 
 Chapter: book/generate/failing.md
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import json
 import math
 import multiprocessing
@@ -37,13 +42,14 @@ def names() -> list[str]:
     return sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__))
 
 
-def load(name: str) -> list[dict[str, Any]]:
+def load(name: str, *, partial: bool = False) -> list[dict[str, Any]]:
     """Return the recorded rows of the experiment ``name``, in the order of its cells.
 
     A row is one dictionary: the cell's settings, what was measured, and ``cpu_seconds``, ``machine``
-    and ``versions``.
+    and ``versions``. ``partial``: return the rows that there are, even if others are missing.
 
-    Raises ``ValueError`` for an unknown name and for rows that are missing or cannot be read.
+    Raises ``ValueError`` for an unknown name, for rows that cannot be read, and, unless ``partial``,
+    for rows that are missing.
     """
     cells = _cells(name)
     own = os.environ.get("COURSE_EXPERIMENTS")
@@ -51,7 +57,7 @@ def load(name: str) -> list[dict[str, Any]]:
     path = next((path for path in paths if path.is_file()), paths[-1])
     rows = _read(path)
     missing = [cell for cell in cells if _key(cell) not in rows]
-    if missing:
+    if missing and not partial:
         raise ValueError(
             f"{path.name}: {len(missing)} of {len(cells)} rows are missing, the first is "
             f"{dict(missing[0])}; run: course bench {name}"
@@ -64,7 +70,7 @@ def load(name: str) -> list[dict[str, Any]]:
             "machine": row["machine"],
             "versions": row["versions"],
         }
-        for row in (rows[_key(cell)] for cell in cells)
+        for row in (rows[_key(cell)] for cell in cells if _key(cell) in rows)
     ]
 
 
@@ -84,8 +90,10 @@ def run(
         raise ValueError(f"workers: expected at least 1, got {workers}")
     path = folder / f"{name}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
+    kept = {_key(cell): _kept_path(folder, name, cell) for cell in cells}
     if fresh:
-        path.unlink(missing_ok=True)
+        for file in (path, *kept.values()):
+            file.unlink(missing_ok=True)
     rows = _read(path)
     todo = [cell for cell in cells if _key(cell) not in rows]
     yield len(cells) - len(todo), len(cells), {}
@@ -97,7 +105,7 @@ def run(
             while todo or running:
                 while todo and len(running) < workers:
                     cell = todo.pop(0)
-                    running[pool.submit(_measure, name, dict(cell))] = cell
+                    running[pool.submit(_measure, name, dict(cell), kept[_key(cell)])] = cell
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell = running.pop(future)
@@ -107,6 +115,7 @@ def run(
                         raise RuntimeError(f"{name}, {dict(cell)}: {error}") from error
                     rows[_key(cell)] = row
                     _write(path, [rows[_key(c)] for c in cells if _key(c) in rows])
+                    kept[_key(cell)].unlink(missing_ok=True)
                     yield sum(_key(c) in rows for c in cells), len(cells), row
         finally:
             for future in running:
@@ -131,18 +140,28 @@ def _key(cell: Cell) -> str:
     return json.dumps(dict(cell), sort_keys=True)
 
 
-def _measure(name: str, cell: dict[str, Value]) -> dict[str, Any]:
+def _kept_path(folder: Path, name: str, cell: Cell) -> Path:
+    """Return where the measurement of this cell keeps its state: one that was changed is another."""
+    text = Path(_module(name).__file__).read_bytes() + _key(cell).encode()
+    return folder / f".{name}-{hashlib.sha256(text).hexdigest()[:12]}.state"
+
+
+def _measure(name: str, cell: dict[str, Value], kept: Path) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
+    measure = _module(name).measure
+    more = {"keep": kept} if "keep" in inspect.signature(measure).parameters else {}
     began = time.process_time()
-    result = _module(name).measure(**cell)
+    result = dict(measure(**cell, **more))
+    seconds = float(result.pop("cpu_seconds", time.process_time() - began))
+    machine = result.pop("machine", f"{platform.machine()} CPU, 1 thread")
     return {
         "cell": cell,
         # JSON has no NaN.
         "result": {k: None if v != v else v for k, v in result.items()},
-        "cpu_seconds": round(time.process_time() - began, 2),
-        "machine": f"{platform.machine()} CPU, 1 thread",
+        "cpu_seconds": round(seconds, 2),
+        "machine": machine,
         "versions": {
             "course_lib": __version__,
             "torch": torch.__version__.split("+")[0],
