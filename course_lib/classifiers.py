@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,37 @@ if TYPE_CHECKING:  # takes seconds to import, and a chapter that only evaluates 
 #: ``loss(logits (N, K), y (N,))`` gives one value per image, (N,), or their mean or sum.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+#: ``adversary(model, x, y, step, generator)`` answers the model with other images, like ``x``.
+Adversary = Callable[[nn.Module, Tensor, Tensor, int, torch.Generator], Tensor]
 
-class DigitNet(nn.Module):
+
+class DigitClassifier(nn.Module):
+    """A network that reads digits: a ``body`` makes features and a linear ``head`` decides on them."""
+
+    body: nn.Sequential
+    head: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the network sees in each image before it decides: (N, d).
+
+        Raises ``ValueError`` for anything but shape (N, 1, 28, 28).
+        """
+        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
+            raise ValueError(f"x: expected shape (N, 1, 28, 28), got {tuple(x.shape)}")
+        features: Tensor = self.body(x)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, 10) of images (N, 1, 28, 28) in [0, 1]."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+class DigitNet(DigitClassifier):
     """A small convolutional network that reads digits: (N, 1, 28, 28) in [0, 1] to logits (N, 10).
 
-    Strided convolutions halve the image three times, then one dense layer gives 64 features. Only
-    convolution, ReLU and dense layers: 89,802 parameters that a browser can run too.
+    Strided convolutions halve the image three times, then one dense layer gives 64 features, never
+    negative. Only convolution, ReLU and dense layers: 89,802 parameters that a browser can run too.
     """
 
     def __init__(self) -> None:
@@ -45,30 +71,20 @@ class DigitNet(nn.Module):
         )
         self.head = nn.Linear(64, 10)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return what the network sees in each image before it decides: (N, 64), never negative.
-
-        Raises ``ValueError`` for anything but shape (N, 1, 28, 28).
-        """
-        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
-            raise ValueError(f"x: expected shape (N, 1, 28, 28), got {tuple(x.shape)}")
-        features: Tensor = self.body(x)
-        return features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, 10) of images (N, 1, 28, 28)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
-
 
 @dataclass(frozen=True)
 class Step:
-    """One training step: its number, of how many, and the loss and accuracy on its batch."""
+    """One training step: its number, of how many, and the loss and accuracy on its batch.
+
+    ``state()`` returns tensors, numbers, and lists and dictionaries of them, from which
+    ``fit(..., state=...)`` goes on; call it before the next step.
+    """
 
     step: int
     steps: int
     loss: float
     accuracy: float
+    state: Callable[[], dict[str, Any]] | None = field(default=None, compare=False, repr=False)
 
 
 def fit(
@@ -82,20 +98,25 @@ def fit(
     weight_decay: float = 1e-2,
     loss: Loss = F.cross_entropy,
     transform: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    adversary: Adversary | None = None,
     fabric: Fabric | None = None,
     seed: int = 0,
+    state: dict[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Train ``model`` in place with AdamW and a cosine schedule, one ``Step`` per batch.
 
     ``x``: (N, ...), ``y``: int64 (N,), on any device; batches are moved to the model's. Every image
     is seen once before any is seen again (fewer than ``batch_size`` left over are passed by).
-    ``loss(logits, y)``; ``transform(batch, generator)`` changes each batch on its way in. With
+    ``loss(logits, y)``; ``transform(batch, generator)`` changes each batch on its way in, and
+    ``adversary(model, batch, labels, step, generator)`` after it, where the model is. With
     ``fabric`` the model goes to its device and runs in its precision, and several processes share
     each batch. While it trains the model is in training mode; when the iterator ends, or is closed,
-    it is in evaluation mode.
+    it is in evaluation mode. A ``state`` is what a ``Step`` of the same training gave: it goes on
+    after that step, bit for bit.
 
-    Raises ``ValueError`` for an empty batch, NaN, labels that do not fit, or a setting out of
-    range. Source: Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, Algorithm 2.
+    Raises ``ValueError`` for an empty batch, NaN, labels that do not fit, a setting out of range,
+    or a state of another training. Source: Loshchilov & Hutter, "Decoupled weight decay
+    regularization", 2019, Algorithm 2.
     """
     check_labelled(x, y)
     for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1)):
@@ -105,6 +126,8 @@ def fit(
         raise ValueError(
             f"lr, weight_decay: expected lr > 0 and weight_decay >= 0, got {lr}, {weight_decay}"
         )
+    if state is not None and state.get("steps") != steps:
+        raise ValueError(f"state: expected one of {steps} steps, got {state.get('steps')}")
     # All processes draw one order and take turns in it; each changes its images its own way.
     order = device.shuffled(len(x), min(batch_size, len(x)), device.generator(seed), fabric)
     noise = device.generator(seed + 1 + (fabric.global_rank if fabric else 0))
@@ -116,14 +139,41 @@ def fit(
         if fabric is not None:
             network, optimizer = fabric.setup(model, optimizer)
         where = next(model.parameters()).device
+
+        def kept(step: int) -> dict[str, Any]:
+            return {
+                "step": step,
+                "steps": steps,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "noise": noise.get_state(),
+            }
+
+        first = 1
+        if state is not None:
+            try:
+                model.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+                schedule.load_state_dict(state["schedule"])
+                noise.set_state(state["noise"])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise ValueError(f"state: it is that of another training: {error}") from error
+            first = int(state["step"]) + 1
+            for _ in range(1, first):
+                next(order)  # the batches before are passed by again
         try:
-            for step in range(1, steps + 1):
+            for step in range(first, steps + 1):
                 batch = next(order)
                 images, labels = x[batch], y[batch].to(where)
                 if transform is not None:
                     images = transform(images, noise)
+                images = images.to(where)
+                if adversary is not None:
+                    # The bare model: what shares gradients between processes has no part in it.
+                    images = adversary(model, images, labels, step, noise)
                 network.train()  # here, because the caller may have evaluated since the last step
-                logits: Tensor = network(images.to(where))
+                logits: Tensor = network(images)
                 check_logits(logits, labels)
                 value = loss(logits, labels).mean()
                 optimizer.zero_grad()
@@ -135,7 +185,11 @@ def fit(
                 schedule.step()
                 right = (logits.detach().argmax(dim=1) == labels).float().mean()
                 yield Step(
-                    step=step, steps=steps, loss=float(value.detach()), accuracy=float(right)
+                    step=step,
+                    steps=steps,
+                    loss=float(value.detach()),
+                    accuracy=float(right),
+                    state=partial(kept, step),
                 )
         finally:
             model.eval()
@@ -184,12 +238,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def check_examples(name: str, x: Tensor) -> None:
     """Raise ``ValueError``, naming the argument, unless ``x`` is float, (N, ...), N > 0, finite."""
-    if not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
+    if not x.is_floating_point() or x.ndim < 2 or x.numel() == 0:
         raise ValueError(
             f"{name}: expected a float tensor of shape (N, ...) with N > 0, "
             f"got {x.dtype} {tuple(x.shape)}"
         )
-    if not bool(x.isfinite().all()):
+    low, high = torch.aminmax(x.detach())  # NaN if any value is, in one pass
+    if not bool(low.isfinite() & high.isfinite()):
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
 
 

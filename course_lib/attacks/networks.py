@@ -10,35 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
+
+from course_lib.classifiers import DigitClassifier
 
 CLASSES = 10
 PIXELS = 28 * 28
 
 
-class _Digits(nn.Module):
-    """A ``body`` that makes features and a linear ``head`` that decides."""
-
-    body: nn.Sequential
-    head: nn.Linear
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return what the last layer decides on: (N, d).
-
-        Raises ``ValueError`` for anything but shape (N, 1, 28, 28).
-        """
-        if x.ndim != 4 or x.shape[1:] != (1, 28, 28):
-            raise ValueError(f"x: expected shape (N, 1, 28, 28), got {tuple(x.shape)}")
-        features: Tensor = self.body(x)
-        return features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, 10) of images (N, 1, 28, 28)."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
-
-
-class Softmax(_Digits):
+class Softmax(DigitClassifier):
     """Softmax regression: the logits are W x + b. Its features are the 784 pixels."""
 
     def __init__(self) -> None:
@@ -47,7 +27,7 @@ class Softmax(_Digits):
         self.head = nn.Linear(PIXELS, CLASSES)
 
 
-class MLP(_Digits):
+class MLP(DigitClassifier):
     """Dense layers of the sizes ``hidden``, each with a ReLU.
 
     Raises ``ValueError`` for no hidden layer or a size below 1.
@@ -64,7 +44,7 @@ class MLP(_Digits):
         self.head = nn.Linear(hidden[-1], CLASSES)
 
 
-class LeNet5(_Digits):
+class LeNet5(DigitClassifier):
     """LeNet-5 as it is built today: two convolutions, each halved by a maximum, and three dense layers.
 
     The original had scaled tanh units, averages and a partly connected third layer. Source: LeCun,
@@ -89,7 +69,7 @@ class LeNet5(_Digits):
         self.head = nn.Linear(84, CLASSES)
 
 
-class VGG8(_Digits):
+class VGG8(DigitClassifier):
     """Eight layers in VGG's manner: three pairs of 3x3 convolutions, each pair halved by a maximum.
 
     ``width``: channels of the first pair, twice and four times that in the next; 64 is VGG's own.
