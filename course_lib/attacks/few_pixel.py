@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from course_lib import device
-from course_lib.attacks.gradient import check_images, input_gradient
+from course_lib.attacks.gradient import check_images, input_gradient, margin
 from course_lib.classifiers import check_logits, evaluating
 
 
@@ -184,12 +184,6 @@ def fewest_pixels(
         used[active, picks[row, best]] = True
         active = active[values[row, best] <= 0]
     return x_adv
-
-
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return by how much the best wrong logit beats the right one: (N,), above 0 where fooled."""
-    right = logits.gather(1, y[:, None])[:, 0]
-    return logits.scatter(1, y[:, None], -torch.inf).amax(dim=1) - right
 
 
 @torch.no_grad()

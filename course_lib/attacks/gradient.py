@@ -17,6 +17,16 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the best wrong logit beats the right one: (N,), above 0 where fooled.
+
+    ``logits``: (N, K); ``y``: int64 (N,). A loss that cannot saturate. Source: Carlini & Wagner,
+    "Towards evaluating the robustness of neural networks", 2017, section V.A, f_6 without its limit.
+    """
+    right = logits.gather(1, y[:, None])[:, 0]
+    return logits.scatter(1, y[:, None], -torch.inf).amax(dim=1) - right
+
+
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss = cross_entropy) -> Tensor:
     """Return the gradient of the loss in the pixels, (N, ...) like ``x``, and leave no trace.
 
