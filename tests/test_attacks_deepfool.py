@@ -34,9 +34,14 @@ def near_the_middle(n: int, size: int, seed: int) -> Tensor:
     return 0.5 + 0.02 * torch.randn(n, size, generator=source, dtype=torch.float64)
 
 
-@given(seed=st.integers(0, 10**6), classes=st.integers(2, 6), size=st.integers(2, 40))
+@given(
+    seed=st.integers(0, 10**6),
+    classes=st.integers(2, 6),
+    size=st.integers(2, 40),
+    direct=st.booleans(),
+)
 def test_an_affine_classifier_is_left_by_the_closed_form(
-    seed: int, classes: int, size: int
+    seed: int, classes: int, size: int, direct: bool
 ) -> None:
     model, x = affine(classes, size, seed), near_the_middle(8, size, seed)
     logits = model(x).detach()
@@ -47,13 +52,13 @@ def test_an_affine_classifier_is_left_by_the_closed_form(
     nearest = distance.argmin(dim=1)
     rows = torch.arange(len(x))
     expected = (distance[rows, nearest] / w.norm(dim=2)[rows, nearest])[:, None] * w[rows, nearest]
-    x_adv = deepfool(model, x, overshoot=0.02)
+    x_adv = deepfool(model, x, overshoot=0.02, direct=direct)
     if bool(((x + 1.02 * expected) < 0).any() or ((x + 1.02 * expected) > 1).any()):
         return  # the box binds: tested below
     torch.testing.assert_close(x_adv - x, 1.02 * expected, rtol=1e-6, atol=1e-9)
     assert bool((model(x_adv).argmax(dim=1) != y).all())
     # One step does it, and it is the binary formula -f/|w|^2 w when there are two classes.
-    assert sum(1 for _ in deepfool_path(model, x)) == 2
+    assert sum(1 for _ in deepfool_path(model, x, direct=direct)) == 2
 
 
 @settings(max_examples=25)
@@ -116,6 +121,19 @@ def test_digits_are_all_fooled_by_less_than_a_sign_step_needs() -> None:
     assert float((noisy == own).float().mean()) > 0.95
 
 
+def test_a_clipped_step_needs_more_of_them_and_finds_smaller_changes() -> None:
+    model = checkpoints.load("digit-net", DigitNet())
+    x = data.mnist("test").take(60, seed=3).x
+    own = model(x).argmax(dim=1)
+    paths = [list(deepfool_path(model, x, direct=direct)) for direct in (True, False)]
+    assert len(paths[0]) < len(paths[1])
+    sizes = [(path[-1] - x).flatten(1).norm(dim=1) for path in paths]
+    assert float(sizes[1].median()) < float(sizes[0].median())
+    for path in paths:
+        assert bool((path[-1] >= 0).all()) and bool((path[-1] <= 1).all())
+        assert float((model(path[-1]).argmax(dim=1) != own).float().mean()) > 0.95
+
+
 def test_a_batch_is_its_images_one_by_one_and_the_path_ends_where_deepfool_does() -> None:
     model, (x, _) = small_net(3, nn.Tanh()).double(), batch(6)
     x = x.double()
@@ -164,16 +182,18 @@ def test_fewer_candidates_cost_fewer_backward_passes_and_may_miss_the_nearest_cl
     )
 
 
+@pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("by", [0.0, 1e-30, 1e3, 1e30])
-def test_a_constant_or_saturated_model_gives_no_nan(by: float) -> None:
+def test_a_constant_or_saturated_model_gives_no_nan(by: float, direct: bool) -> None:
     x, _ = batch()
     model = Scaled(small_net(0), by)
-    x_adv = deepfool(model, x)
+    x_adv = deepfool(model, x, direct=direct)
     assert bool(torch.isfinite(x_adv).all())
     if by == 0:
         assert torch.equal(x_adv, x)
     if by in (1e3, 1e30):  # the logits' scale says nothing about distance
-        torch.testing.assert_close(x_adv, deepfool(small_net(0), x), atol=1e-4, rtol=0)
+        plain = deepfool(small_net(0), x, direct=direct)
+        torch.testing.assert_close(x_adv, plain, atol=1e-4, rtol=0)
 
 
 def test_a_tie_is_broken() -> None:

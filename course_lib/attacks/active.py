@@ -352,7 +352,7 @@ def dfal(
     Raises ``ValueError`` as ``dfal_0`` does. Source: Ducoffe & Precioso 2018, Algorithm 1.
     """
     _check_query(labelled, pool, k)
-    x_adv = deepfool(model, pool, max_steps=max_steps)
+    x_adv = deepfool(model, pool, max_steps=max_steps, candidates=10, direct=True)
     distance = (x_adv - pool).flatten(1).norm(dim=1)
     before, after = (_log_probabilities(model, images).argmax(dim=1) for images in (pool, x_adv))
     distance[before == after] = torch.inf

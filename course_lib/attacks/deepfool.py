@@ -23,6 +23,7 @@ def deepfool(
     overshoot: float = 0.02,
     max_steps: int = 50,
     candidates: int = 10,
+    direct: bool = True,
 ) -> Tensor:
     """Return, for each image, a small change in the Euclidean norm that makes ``model`` leave ``y``.
 
@@ -30,14 +31,21 @@ def deepfool(
     answers, as in the paper. An image that the model does not read as ``y`` needs no change and comes
     back as it is; one that is not fooled after ``max_steps``, or whose gradient is zero, comes back as
     far as it got. ``overshoot``: by what share the whole change is lengthened, to land beyond the
-    boundary; ``candidates``: how many of the likeliest other classes are looked at. Returns x_adv
+    boundary; ``candidates``: how many of the likeliest other classes are looked at. ``direct``: how
+    the box is kept, see ``deepfool_path``; without it, more steps find a smaller change. Returns x_adv
     like ``x``.
 
     Raises ``ValueError`` as ``deepfool_path`` does. Source: Moosavi-Dezfooli, Fawzi & Frossard,
     "DeepFool: a simple and accurate method to fool deep neural networks", 2016, Algorithm 2.
     """
     path = deepfool_path(
-        model, x, y, overshoot=overshoot, max_steps=max_steps, candidates=candidates
+        model,
+        x,
+        y,
+        overshoot=overshoot,
+        max_steps=max_steps,
+        candidates=candidates,
+        direct=direct,
     )
     return deque(path, maxlen=1)[0]
 
@@ -50,12 +58,17 @@ def deepfool_path(
     overshoot: float = 0.02,
     max_steps: int = 50,
     candidates: int = 10,
+    direct: bool = True,
 ) -> Iterator[Tensor]:
     """Yield the batch as DeepFool moves it: the images as they came, then x_adv after each step.
 
     Arguments are those of ``deepfool``. Images that are fooled stay where they are and cost nothing.
-    Each step goes to the nearest point of the box [0, 1] at which the linearised model is undecided;
-    the paper has no box, and where the box does not bind the step is its closed form.
+    The paper has no box. With ``direct`` each step goes to the nearest point of the box [0, 1] at which
+    the linearised model is undecided; without, the paper's step is clipped to the box, and what it
+    lost there is made up for by later steps, from gradients that are nearer the truth. Where the box
+    does not bind both are the paper's closed form. As in the
+    authors' program, though not in Algorithm 2, gradients are taken at the point with the overshoot,
+    and the step starts from the point without it.
 
     Raises ``ValueError`` for x outside [0, 1], NaN, an empty batch, labels that do not fit, negative
     overshoot, max_steps or candidates below 1, and a model with fewer than two classes or without a
@@ -71,6 +84,7 @@ def deepfool_path(
     answers = _logits(model, x, y).argmax(dim=1)
     y = answers if y is None else y.to(x.device)
     precise = torch.promote_types(x.dtype, torch.float32)
+    to_hyperplane = _to_hyperplane if direct else _clipped_to_hyperplane
 
     def walk() -> Iterator[Tensor]:
         x_adv = x.clone()
@@ -85,7 +99,7 @@ def deepfool_path(
             distance = torch.full((len(active),), torch.inf, dtype=precise, device=x.device)
             nearest = start
             for gap, slope in zip(gaps, slopes, strict=True):
-                point, length = _to_hyperplane(start, slope.to(precise), gap.to(precise))
+                point, length = to_hyperplane(start, slope.to(precise), gap.to(precise))
                 closer = length < distance
                 distance = torch.where(closer, length, distance)
                 nearest = torch.where(_rows(closer, x), point, nearest)
@@ -173,6 +187,18 @@ def _to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, rounds: int = 30) -> tuple
     reaches = (change * w).sum(dim=1) >= 0.999 * gap
     length = change.norm(dim=1).where(reaches & ~flat, torch.inf)
     return (x + change).reshape(shape), length
+
+
+def _clipped_to_hyperplane(x: Tensor, w: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x + gap w / |w|^2, clipped to [0, 1], like ``x``, and how far it is unclipped, (N,)."""
+    scale = w.flatten(1).abs().amax(dim=1)
+    flat = scale == 0
+    scale = scale.where(~flat, torch.ones_like(scale))
+    unit = w / scale.reshape(-1, *[1] * (x.ndim - 1))
+    length2 = unit.flatten(1).square().sum(dim=1).where(~flat, torch.ones_like(scale))
+    t = gap / scale / length2
+    point = (x + t.reshape(-1, *[1] * (x.ndim - 1)) * unit).clamp(0, 1)
+    return point, (t * length2.sqrt()).where(~flat, torch.inf)
 
 
 def _rows(which: Tensor, x: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def training_scrubber(
     caption: str | None = None,
     names: tuple[str, str] = ("real", "generated"),
     axes: tuple[str, str] = ("", ""),
+    chart: tuple[str, str] = ("step", "loss"),
     columns: int | None = None,
     start: int | None = None,
 ) -> Figure:
@@ -45,7 +46,8 @@ def training_scrubber(
     all points). ``losses``: a name each, (S,), the loss of steps 1 to S; of a long training the mean
     of every few steps is drawn. ``colours``: by loss, one of real, fake, defence, attack, muted and
     ink. ``caption``: what the frames show; ``names``: of the reference and of the frames' points;
-    ``axes``: labels of the points' axes. ``start``: the first frame shown (default: the last).
+    ``axes``: labels of the points' axes; ``chart``: what the curves' axes count and show. ``start``: the
+    first frame shown (default: the last).
 
     Raises ``ValueError`` for steps that do not rise or lie beyond the losses, lengths that do not
     fit, images out of range, and values that are not finite.
@@ -86,6 +88,7 @@ def training_scrubber(
         "total": total,
         "every": every,
         "range": list(edges),
+        "chart": list(chart),
         "start": start,
         "losses": [
             {"name": name, "kind": kinds[name], "values": values} for name, values in curves.items()
@@ -114,14 +117,14 @@ def training_scrubber(
             left.set_axis_off()
         else:
             _scatter(left, arrays, start, spec)
-        left.set_title(f"step {found[start]} of {total}", fontsize=9)
+        left.set_title(f"{chart[0]} {found[start]} of {total}", fontsize=9)
         middles = [
             (i * every + 1 + min((i + 1) * every, total)) / 2 for i in range(-(-total // every))
         ]
         for name, values in curves.items():
             right.plot(middles, values, lw=1, color=COLOURS[kinds[name]], label=name)
         right.axvline(found[start], color=plots.INK, lw=1.2)
-        right.set(xlim=(0, total), ylim=edges, xlabel="step", ylabel="loss")
+        right.set(xlim=(0, total), ylim=edges, xlabel=chart[0], ylabel=chart[1])
         right.legend(fontsize=8)
         return figure
 

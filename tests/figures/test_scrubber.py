@@ -269,6 +269,25 @@ def test_says_what_changed(show: Callable[..., Page]) -> None:
     )
 
 
+def test_the_chart_may_show_something_else(show: Callable[..., Page]) -> None:
+    made = film(start=3, chart=("labels", "share read wrongly"))
+    drawing = made.draw()
+    assert drawing.axes[0].get_title(loc="left") == "labels 20 of 700"
+    assert drawing.axes[1].get_xlabel() == "labels"
+    assert drawing.axes[1].get_ylabel() == "share read wrongly"
+    plt.close(drawing)
+    page = show(made)
+    chart = shown(page).locator("svg").last
+    texts = chart.locator("text").all_text_contents()
+    assert {"labels", "share read wrongly"} <= set(texts)
+    assert "Share read wrongly over 700 labels" in (chart.get_attribute("aria-label") or "")
+    page.get_by_label("labels", exact=True).fill("2")
+    assert state(page, "index") == 2
+    whole = shown(page).evaluate("f => f.shadowRoot.textContent")
+    assert "labels 5 of 700" in whole and "mean of 3 labels" in whole
+    assert "step" not in whole and "loss over" not in whole.lower()
+
+
 def test_two_figures_do_not_disturb_each_other(show: Callable[..., Page]) -> None:
     a, b = (torch.rand(6, 4, 1, 4, 3, generator=noise(seed)) for seed in (7, 8))
     page = show(film(a, columns=2), film(b, columns=4), film(points()))
@@ -324,6 +343,7 @@ def test_picture_without_javascript() -> None:
     assert (pixels[5:9, 0:3, 0] == (255 * frames[2, 3, 0]).round().byte().numpy()).all()
     assert (drawing.axes[1].lines[2].get_xdata() == np.array([5, 5])).all()
     plt.close(drawing)
+    assert [drawing.axes[1].get_xlabel(), drawing.axes[1].get_ylabel()] == ["step", "loss"]
     drawing = film(points(), data=points(1)[0], start=1).draw()
     assert len(drawing.axes[0].collections) == 2
     plt.close(drawing)

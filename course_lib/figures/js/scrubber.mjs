@@ -68,10 +68,13 @@ export const trainingScrubber = {
 
   view({ spec, arrays, say, state, reduced, onstop }) {
     const { steps, total, every, losses, caption } = spec;
+    const [unit, value] = spec.chart;
+    const units = unit.endsWith("s") ? unit : `${unit}s`;
+    const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
     const last = steps.length - 1;
     const film = spec.shape ? filmImages(spec, arrays.frames) : filmPoints(spec, arrays);
     const words = h("span");
-    const plot = chart({ x: [0, total], y: spec.range, xlabel: "step", ylabel: "loss", caption: "", width: 340, height: Math.max(200, Math.min(300, film.tall)) });
+    const plot = chart({ x: [0, total], y: spec.range, xlabel: unit, ylabel: value, caption: "", width: 340, height: Math.max(200, Math.min(300, film.tall)) });
     // Point i of a curve is the mean of `every` steps and stands at their middle.
     const middle = (i) => (i * every + 1 + Math.min((i + 1) * every, total)) / 2;
     const curves = losses.map(({ name: called, kind, values }) => {
@@ -90,7 +93,7 @@ export const trainingScrubber = {
       move(far.indexOf(Math.min(...far)));
     });
 
-    const place = () => `step ${steps[state.index]} of ${total}`;
+    const place = () => `${unit} ${steps[state.index]} of ${total}`;
     // Which point of a curve this frame's step is in; none before the first step.
     const point = () => Math.floor((steps[state.index] - 1) / every);
     const worth = () => {
@@ -112,13 +115,13 @@ export const trainingScrubber = {
         if (i >= 0) dot.draw(step, values[i]);
         value.textContent = i < 0 ? " –" : ` ${values[i].toPrecision(3)}`;
       }
-      plot.describe(`Loss over ${total} steps, the cursor at ${place()}: ${worth()}`);
+      plot.describe(`${capital(value)} over ${total} ${units}, the cursor at ${place()}: ${worth()}`);
       frame.set(index);
       frame.input.setAttribute("aria-valuetext", place());
       state.drawn = (state.drawn ?? 0) + 1;
     }
     const frame = slider({
-      label: "step",
+      label: unit,
       min: 0,
       max: last,
       step: 1,
@@ -137,7 +140,7 @@ export const trainingScrubber = {
     function move(index) {
       stop();
       go(index);
-      say(`Step ${steps[index]} of ${total}. ${worth()}`);
+      say(`${capital(unit)} ${steps[index]} of ${total}. ${worth()}`);
     }
     const play = button("Play", () => {
       if (timer !== null) return move(state.index);
@@ -159,7 +162,7 @@ export const trainingScrubber = {
         "div",
         { class: "columns" },
         h("figure", { class: "fixed", style: `width:${film.wide}px;max-width:100%` }, film.node, h("figcaption", {}, ...(film.key ?? []), words)),
-        h("div", {}, plot.node, h("figcaption", { style: "white-space:pre-wrap" }, ...key, every > 1 ? `\neach point the mean of ${every} steps` : "")),
+        h("div", {}, plot.node, h("figcaption", { style: "white-space:pre-wrap" }, ...key, every > 1 ? `\neach point the mean of ${every} ${units}` : "")),
       ),
       h("div", { class: "row", style: "margin:0.7rem 0 0" }, frame.node, play, button("First", () => move(0)), button("Last", () => move(last))),
     );
