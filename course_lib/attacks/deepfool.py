@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from course_lib.attacks.gradient import check_images
+from course_lib.attacks.gradient import check_images, per_image
 from course_lib.classifiers import check_logits, evaluating
 
 
@@ -102,7 +102,7 @@ def deepfool_path(
                 point, length = to_hyperplane(start, slope.to(precise), gap.to(precise))
                 closer = length < distance
                 distance = torch.where(closer, length, distance)
-                nearest = torch.where(_rows(closer, x), point, nearest)
+                nearest = torch.where(per_image(closer, x), point, nearest)
             reached[active] = nearest
             origin = x[active].to(precise)
             moved = (origin + (1 + overshoot) * (nearest - origin)).clamp(0, 1)
@@ -194,12 +194,8 @@ def _clipped_to_hyperplane(x: Tensor, w: Tensor, gap: Tensor) -> tuple[Tensor, T
     scale = w.flatten(1).abs().amax(dim=1)
     flat = scale == 0
     scale = scale.where(~flat, torch.ones_like(scale))
-    unit = w / scale.reshape(-1, *[1] * (x.ndim - 1))
+    unit = w / per_image(scale, x)
     length2 = unit.flatten(1).square().sum(dim=1).where(~flat, torch.ones_like(scale))
     t = gap / scale / length2
-    point = (x + t.reshape(-1, *[1] * (x.ndim - 1)) * unit).clamp(0, 1)
+    point = (x + per_image(t, x) * unit).clamp(0, 1)
     return point, (t * length2.sqrt()).where(~flat, torch.inf)
-
-
-def _rows(which: Tensor, x: Tensor) -> Tensor:
-    return which.reshape(-1, *[1] * (x.ndim - 1))

@@ -83,4 +83,9 @@ def budget(name: str, size: float | Tensor, x: Tensor) -> Tensor:
         )
     if not bool((torch.isfinite(sizes) & (sizes >= 0)).all()):
         raise ValueError(f"{name}: expected finite sizes >= 0, got {size}")
-    return sizes if sizes.shape == x.shape else sizes.reshape(-1, *[1] * (x.ndim - 1))
+    return sizes if sizes.shape == x.shape else per_image(sizes, x)
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """Return ``values``, one number or one per image (N,), shaped to combine with the batch ``x``."""
+    return values.reshape(-1, *[1] * (x.ndim - 1))

@@ -10,7 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from course_lib.attacks.gradient import budget, check_images, cross_entropy, input_gradient
+from course_lib.attacks.gradient import (
+    budget,
+    check_images,
+    cross_entropy,
+    input_gradient,
+    per_image,
+)
 from course_lib.classifiers import Loss, check_logits, evaluating
 
 Norm = Literal["linf", "l2"]
@@ -96,9 +102,9 @@ def steepest(grad: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return grad.sign()
     # The largest value first: squares of small gradients would vanish.
-    largest = _per_image(grad.abs().flatten(1).amax(dim=1), grad)
+    largest = per_image(grad.abs().flatten(1).amax(dim=1), grad)
     scaled = torch.where(largest > 0, grad / largest, 0)
-    length = _per_image(scaled.flatten(1).norm(dim=1), grad)
+    length = per_image(scaled.flatten(1).norm(dim=1), grad)
     return torch.where(length > 0, scaled / length, 0)
 
 
@@ -111,7 +117,7 @@ def project(x_adv: Tensor, x: Tensor, eps: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return torch.clamp(x_adv, (x - eps).clamp(min=0), (x + eps).clamp(max=1))
     change = x_adv - x
-    length = _per_image(change.flatten(1).norm(dim=1), x)
+    length = per_image(change.flatten(1).norm(dim=1), x)
     shrink = torch.where(length > eps, eps / length, 1)
     return (x + shrink * change).clamp(0, 1)
 
@@ -128,7 +134,7 @@ def random_in_ball(x: Tensor, eps: Tensor, norm: Norm, generator: torch.Generato
     draw = torch.randn(shape, generator=generator, device=where)
     size = draw[0].numel()
     radius = torch.rand(len(x), generator=generator, device=where) ** (1 / size)
-    return eps * (draw * _per_image(radius / draw.flatten(1).norm(dim=1), draw)).to(x)
+    return eps * (draw * per_image(radius / draw.flatten(1).norm(dim=1), draw)).to(x)
 
 
 @torch.no_grad()
@@ -147,10 +153,6 @@ def _standing(
             f"got shape {tuple(value.shape)}"
         )
     return (~reads, -value) if targeted else (reads, value)
-
-
-def _per_image(values: Tensor, x: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _rows(sizes: Tensor, index: Tensor) -> Tensor:

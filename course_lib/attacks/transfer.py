@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from course_lib.attacks.gradient import check_images
+from course_lib.attacks.gradient import check_images, per_image
 from course_lib.classifiers import check_examples, check_logits, evaluating
 
 #: ``attack(model, x, y)`` gives x_adv; its budget is bound beforehand.
@@ -136,12 +136,12 @@ def boundary_distance(
     length = direction.flatten(1).norm(dim=1)
     if not bool((length > 0).all()):
         raise ValueError(f"direction: {int((length == 0).sum())} of {len(x)} have length 0")
-    unit = direction.detach() / _per_image(length, x)
+    unit = direction.detach() / per_image(length, x)
     x = x.detach()
 
     @torch.no_grad()
     def changed(images: Tensor, distances: Tensor, index: Tensor) -> Tensor:
-        logits: Tensor = model(images + _per_image(distances, images) * unit[index])
+        logits: Tensor = model(images + per_image(distances, images) * unit[index])
         return torch.ne(logits.argmax(dim=1), start[index])
 
     with evaluating(model), torch.no_grad():
@@ -186,7 +186,3 @@ def _check_attacked(x_adv: Tensor, x: Tensor) -> None:
             f"attack: expected images {tuple(x.shape)} in [0, 1], got {tuple(x_adv.shape)} in "
             f"[{float(x_adv.min()):.4g}, {float(x_adv.max()):.4g}]"
         )
-
-
-def _per_image(values: Tensor, x: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (x.ndim - 1))
