@@ -62,7 +62,7 @@ def check_images(x: Tensor, y: Tensor) -> None:
     """Raise ``ValueError`` unless ``x`` is a float batch (N, ...) in [0, 1] and ``y`` its
     labels."""
     check_labelled(x, y)
-    low, high = float(x.detach().min()), float(x.detach().max())
+    low, high = (float(end) for end in torch.aminmax(x.detach()))
     if low < 0 or high > 1:
         raise ValueError(f"x: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
 
