@@ -167,11 +167,7 @@ def _to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, rounds: int = 30) -> tuple
     """
     shape = x.shape
     x, w = x.flatten(1), w.flatten(1)
-    # Scaled, so that the squares of small gradients do not vanish; t is scaled with it.
-    scale = w.abs().amax(dim=1)
-    flat = scale == 0
-    scale = scale.where(~flat, torch.ones_like(scale))
-    w, gap = w / scale[:, None], gap / scale
+    w, gap, flat = _scaled(w, gap)
     room = torch.where(w > 0, 1 - x, x)  # how far each value may go, all the way
     t = torch.zeros_like(gap)
     for _ in range(rounds):
@@ -191,11 +187,19 @@ def _to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, rounds: int = 30) -> tuple
 
 def _clipped_to_hyperplane(x: Tensor, w: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
     """Return x + gap w / |w|^2, clipped to [0, 1], like ``x``, and how far it is unclipped, (N,)."""
+    w, gap, flat = _scaled(w, gap)
+    length2 = w.flatten(1).square().sum(dim=1).where(~flat, torch.ones_like(gap))
+    t = gap / length2
+    point = (x + per_image(t, x) * w).clamp(0, 1)
+    return point, (t * length2.sqrt()).where(~flat, torch.inf)
+
+
+def _scaled(w: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``w`` (N, ...) with a largest value of 1, ``gap`` (N,) to match, and where w is 0, (N,).
+
+    The plane w . r = gap stays where it is, and the squares of small gradients do not vanish.
+    """
     scale = w.flatten(1).abs().amax(dim=1)
     flat = scale == 0
     scale = scale.where(~flat, torch.ones_like(scale))
-    unit = w / per_image(scale, x)
-    length2 = unit.flatten(1).square().sum(dim=1).where(~flat, torch.ones_like(scale))
-    t = gap / scale / length2
-    point = (x + per_image(t, x) * unit).clamp(0, 1)
-    return point, (t * length2.sqrt()).where(~flat, torch.inf)
+    return w / per_image(scale, w), gap / scale, flat

@@ -18,7 +18,7 @@ Chapter: book/deceive/active.md
 from __future__ import annotations
 
 import base64
-import os
+import io
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course_lib import data, device
+from course_lib import checkpoints, data, device
 from course_lib.attacks import active
 from course_lib.attacks.networks import VGG8, LeNet5
 from course_lib.classifiers import accuracy
@@ -168,7 +168,6 @@ def _machine(where: torch.device) -> str:
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file as a whole, so that a kill leaves the old state or the new one."""
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    file = io.BytesIO()
+    torch.save(state, file)
+    checkpoints.write(path.parent, {path.name: file.getvalue()})
