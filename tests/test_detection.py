@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from course_lib import checkpoints, data, device, metrics
-from course_lib.detection import cnn, evaluate, processing
+from course_lib.detection import cnn, compression, evaluate, processing
 from course_lib.gans.networks import DCGANGenerator
 from course_lib.recipes.dcgan_digits import CHANNELS, LATENT
 from course_lib.recipes.detector_digits import forge
@@ -26,17 +26,17 @@ def strokes(n: int, *, seed: int = 0, size: int = 28, channels: int = 1) -> Tens
         row, column, length = torch.randint(6, size - 12, (3,), generator=g).tolist()
         x[i, :, row : row + 3, column : column + max(3, length // 2)] = 1
         x[i, :, row : row + 8, column : column + 2] = 0.8
-    return processing.quantise(processing.levels(processing.blur(x, 0.6), 0.02, 0.7))
+    return processing.quantise(processing.levels(compression.blur(x, 0.6), 0.02, 0.7))
 
 
 CHANGES = {
     "quantise": processing.quantise,
     "levels": lambda x: processing.levels(x, 0.1, 0.9),
-    "jpeg": lambda x: processing.jpeg(x, 40),
-    "resize": lambda x: processing.resize(x, 0.5),
-    "blur": lambda x: processing.blur(x, 1.0),
-    "noise": lambda x: processing.noise(x, 0.1, seed=3),
-    "augment": lambda x: processing.blur_and_jpeg(x, torch.Generator().manual_seed(1), p=1.0),
+    "jpeg": lambda x: compression.jpeg(x, 40),
+    "resize": lambda x: compression.resize(x, 0.5),
+    "blur": lambda x: compression.blur(x, 1.0),
+    "noise": lambda x: compression.noise(x, 0.1, seed=3),
+    "augment": lambda x: compression.blur_and_jpeg(x, torch.Generator().manual_seed(1), p=1.0),
 }
 
 
@@ -74,16 +74,16 @@ def test_processing_refuses_what_is_no_image(name: str, bad: Tensor) -> None:
 @pytest.mark.parametrize(
     ("call", "argument"),
     [
-        (lambda x: processing.jpeg(x, 0), "quality"),
-        (lambda x: processing.jpeg(x, 101), "quality"),
-        (lambda x: processing.resize(x, 0.0), "factor"),
-        (lambda x: processing.resize(x, math.nan), "factor"),
-        (lambda x: processing.resize(x, 0.01), "factor"),
-        (lambda x: processing.blur(x, -1.0), "sigma"),
-        (lambda x: processing.blur(x, math.inf), "sigma"),
-        (lambda x: processing.noise(x, -0.1, seed=0), "sigma"),
+        (lambda x: compression.jpeg(x, 0), "quality"),
+        (lambda x: compression.jpeg(x, 101), "quality"),
+        (lambda x: compression.resize(x, 0.0), "factor"),
+        (lambda x: compression.resize(x, math.nan), "factor"),
+        (lambda x: compression.resize(x, 0.01), "factor"),
+        (lambda x: compression.blur(x, -1.0), "sigma"),
+        (lambda x: compression.blur(x, math.inf), "sigma"),
+        (lambda x: compression.noise(x, -0.1, seed=0), "sigma"),
         (lambda x: processing.levels(x, 0.5, 0.5), "black"),
-        (lambda x: processing.blur_and_jpeg(x, torch.Generator(), p=1.5), "p:"),
+        (lambda x: compression.blur_and_jpeg(x, torch.Generator(), p=1.5), "p:"),
     ],
 )
 def test_processing_refuses_wrong_settings(call: object, argument: str) -> None:
@@ -93,11 +93,11 @@ def test_processing_refuses_wrong_settings(call: object, argument: str) -> None:
 
 def test_processing_with_nothing_to_do_is_the_identity() -> None:
     x = strokes(4)
-    assert torch.equal(processing.resize(x, 1.0), x)
-    assert torch.equal(processing.blur(x, 0.0), x)
-    assert torch.equal(processing.noise(x, 0.0, seed=1), x)
+    assert torch.equal(compression.resize(x, 1.0), x)
+    assert torch.equal(compression.blur(x, 0.0), x)
+    assert torch.equal(compression.noise(x, 0.0, seed=1), x)
     assert torch.equal(processing.levels(x, 0.0), x)
-    assert torch.equal(processing.blur_and_jpeg(x, torch.Generator(), p=0.0), x)
+    assert torch.equal(compression.blur_and_jpeg(x, torch.Generator(), p=0.0), x)
 
 
 def test_quantise_is_idempotent_and_never_off_by_more_than_half_a_level() -> None:
@@ -118,15 +118,15 @@ def test_levels_maps_black_to_0_and_white_to_1_and_keeps_the_order() -> None:
 
 def test_jpeg_error_falls_as_quality_rises_and_flat_images_survive() -> None:
     x = strokes(30)
-    errors = [float((processing.jpeg(x, q) - x).square().mean()) for q in (5, 20, 40, 75, 95, 100)]
+    errors = [float((compression.jpeg(x, q) - x).square().mean()) for q in (5, 20, 40, 75, 95, 100)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < (1.0 / 255) ** 2
     flat = torch.full((1, 3, 16, 16), 128 / 255)
-    assert torch.allclose(processing.jpeg(flat, 50), flat, atol=1e-6)
+    assert torch.allclose(compression.jpeg(flat, 50), flat, atol=1e-6)
 
 
 def test_jpeg_result_is_on_the_8_bit_grid() -> None:
-    out = processing.jpeg(strokes(3), 60)
+    out = compression.jpeg(strokes(3), 60)
     assert torch.equal(processing.quantise(out), out)
 
 
@@ -135,7 +135,7 @@ def test_blur_of_an_impulse_is_a_gaussian(sigma: float) -> None:
     size, centre = 41, 20
     x = torch.zeros(1, 1, size, size, dtype=torch.float64)
     x[0, 0, centre, centre] = 1
-    out = processing.blur(x, sigma)[0, 0]
+    out = compression.blur(x, sigma)[0, 0]
     i = torch.arange(size, dtype=torch.float64) - centre
     g = torch.exp(-(i**2) / (2 * sigma**2))
     g = g / g.sum()
@@ -149,21 +149,21 @@ def test_blur_of_an_impulse_is_a_gaussian(sigma: float) -> None:
 def test_blurs_add_in_variance() -> None:
     x = torch.zeros(1, 1, 61, 61, dtype=torch.float64)
     x[0, 0, 30, 30] = 1
-    twice = processing.blur(processing.blur(x, 1.5), 2.0)
-    assert torch.allclose(twice, processing.blur(x, 2.5), atol=1e-5)
+    twice = compression.blur(compression.blur(x, 1.5), 2.0)
+    assert torch.allclose(twice, compression.blur(x, 2.5), atol=1e-5)
 
 
 def test_resize_keeps_flat_images_and_removes_the_finest_pattern() -> None:
     flat = torch.full((1, 1, 28, 28), 0.3)
-    assert torch.allclose(processing.resize(flat, 0.5), flat, atol=1e-6)
+    assert torch.allclose(compression.resize(flat, 0.5), flat, atol=1e-6)
     chess = ((torch.arange(28)[:, None] + torch.arange(28)[None, :]) % 2).float()[None, None]
-    inside = processing.resize(chess, 0.5)[..., 4:-4, 4:-4]
+    inside = compression.resize(chess, 0.5)[..., 4:-4, 4:-4]
     assert float((inside - 0.5).abs().max()) < 0.05
 
 
 def test_noise_has_the_asked_strength_and_seeds_differ() -> None:
     x = torch.full((1, 1, 200, 200), 0.5)
-    a, b = processing.noise(x, 0.05, seed=0), processing.noise(x, 0.05, seed=1)
+    a, b = compression.noise(x, 0.05, seed=0), compression.noise(x, 0.05, seed=1)
     assert float((a - x).std()) == pytest.approx(0.05, rel=0.03)
     assert not torch.equal(a, b)
 
@@ -187,7 +187,7 @@ def test_detector_is_made_of_operations_a_browser_can_run() -> None:
 def trained(**options: object) -> tuple[cnn.DetectorNet, list[cnn.Step], Tensor]:
     """Train sharp against blurred, and score 30 new ones of each."""
     model = cnn.DetectorNet(width=4, generator=device.generator(0))
-    real, fake = strokes(64, seed=1, size=20), processing.blur(strokes(64, seed=2, size=20), 1.0)
+    real, fake = strokes(64, seed=1, size=20), compression.blur(strokes(64, seed=2, size=20), 1.0)
     steps = cnn.train_detector(
         model,
         real,
@@ -198,7 +198,7 @@ def trained(**options: object) -> tuple[cnn.DetectorNet, list[cnn.Step], Tensor]
         **options,  # type: ignore[arg-type]
     )
     records = list(steps)
-    test = [strokes(30, seed=3, size=20), processing.blur(strokes(30, seed=4, size=20), 1.0)]
+    test = [strokes(30, seed=3, size=20), compression.blur(strokes(30, seed=4, size=20), 1.0)]
     return model, records, cnn.score(model, torch.cat(test))
 
 
@@ -222,7 +222,7 @@ def test_training_applies_the_augmentation_to_every_batch_of_both_kinds() -> Non
     trained(steps=8, augment=count)
     assert sum(seen) == 2 * 128
     _, _, plain = trained(steps=8)
-    _, _, augmented = trained(steps=8, augment=processing.blur_and_jpeg)
+    _, _, augmented = trained(steps=8, augment=compression.blur_and_jpeg)
     assert not torch.equal(plain, augmented)
 
 
@@ -484,7 +484,7 @@ def test_shipped_detectors_keep_their_cards_promise_on_gated_digits() -> None:
     gate = evaluate.shortcut_auc(real, fake, seed=0)
     assert all(estimate.low <= 0.5 for estimate in gate.values()), gate
     images, labels = torch.cat([real, fake]), torch.arange(1200) // 600
-    blurred = processing.blur(images, 1.0)
+    blurred = compression.blur(images, 1.0)
     after = {}
     for name in ("detector-digits", "detector-digits-augmented"):
         model, claim = checkpoints.load(name, cnn.DetectorNet()), checkpoints.card(name).measures

@@ -6,15 +6,18 @@ Chapter: book/detect/first_detector.md
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_lib import device
 from course_lib.classifiers import Step, evaluating
 from course_lib.detection.processing import check_images
+
+if TYPE_CHECKING:  # takes seconds to import, and scoring needs none of it
+    from lightning_fabric import Fabric
 
 #: A change made to a training batch: (N, C, H, W) and a CPU generator in, the same shape out.
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]

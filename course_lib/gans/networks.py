@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,9 @@ def mlp(
 #: The image sizes that DCGAN's networks come in: the side of the smallest maps, and how often it doubles.
 SIZES = {28: (7, 2), 32: (4, 3), 64: (4, 4)}
 
+#: How a generator doubles the size of its maps.
+Upsampling = Literal["transposed", "nearest", "bilinear"]
+
 
 class DCGANGenerator(nn.Module):
     """DCGAN's generator: noise (N, latent) to images (N, image_channels, size, size) in [0, 1].
@@ -60,9 +64,13 @@ class DCGANGenerator(nn.Module):
     layer nearer to the noise has twice as many, up to ``max_channels``. Without ``batch_norm`` its
     layers have a bias instead. Weights start at N(0, 0.02^2).
 
-    Raises ``ValueError`` for a size other than 28, 32 and 64, a number below 1, and for noise of
-    another shape.
-    Source: Radford, Metz and Chintala 2016, section 3 and figure 1, with fewer maps.
+    ``upsampling``: "transposed", as described, or "nearest" or "bilinear": the maps are enlarged so,
+    and a convolution of 3x3 follows. Each way leaves traces of its own in the images.
+
+    Raises ``ValueError`` for a size other than 28, 32 and 64, a number below 1, an unknown upsampling,
+    and for noise of another shape.
+    Source: Radford, Metz and Chintala 2016, section 3 and figure 1, with fewer maps; Odena, Dumoulin
+    and Olah 2016, "Deconvolution and Checkerboard Artifacts", for enlarging and then convolving.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class DCGANGenerator(nn.Module):
         image_channels: int = 1,
         max_channels: int | None = None,
         batch_norm: bool = True,
+        upsampling: Upsampling = "transposed",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -89,12 +98,10 @@ class DCGANGenerator(nn.Module):
             layers += [nn.BatchNorm2d(width, eps=1e-5, momentum=0.1)] if batch_norm else []
             layers += [
                 nn.ReLU(),
-                nn.ConvTranspose2d(
+                *_doubled(
                     width,
                     image_channels if last else widths[i + 1],
-                    kernel_size=4,
-                    stride=2,
-                    padding=1,
+                    upsampling,
                     bias=last or not batch_norm,
                 ),
             ]
@@ -107,6 +114,20 @@ class DCGANGenerator(nn.Module):
             raise ValueError(f"z: expected shape (N, {self.latent}), got {tuple(z.shape)}")
         images: Tensor = self.layers(z[:, :, None, None])
         return (images + 1) / 2
+
+
+def _doubled(maps: int, to: int, upsampling: Upsampling, *, bias: bool) -> list[nn.Module]:
+    """Return the layers that make maps (N, maps, H, W) into (N, to, 2H, 2W)."""
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(maps, to, kernel_size=4, stride=2, padding=1, bias=bias)]
+    if upsampling not in ("nearest", "bilinear"):
+        raise ValueError(
+            f"upsampling: expected transposed, nearest or bilinear, got {upsampling!r}"
+        )
+    return [
+        nn.Upsample(scale_factor=2, mode=upsampling),
+        nn.Conv2d(maps, to, kernel_size=3, padding=1, bias=bias),
+    ]
 
 
 class DCGANDiscriminator(nn.Module):

@@ -44,7 +44,12 @@ FRAMES = [0, 15, 30, 60, 100, 160, 250, 380, 550, 800, 1100, 1450, 1800]
 
 
 def run(
-    fabric: Fabric, *, seed: int = 0, steps: int | None = None, state: dict[str, Any] | None = None
+    fabric: Fabric,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    state: dict[str, Any] | None = None,
+    upsampling: networks.Upsampling = "transposed",
 ) -> Iterator[Progress]:
     """Train a DCGAN on the 704 training portraits and their mirror images, and measure 704 of its own.
 
@@ -53,7 +58,7 @@ def run(
     steps = STEPS if steps is None else steps
     train, test = data.portraits("train").x, data.portraits("test").x
     draw, changes = device.generator(seed), device.generator(seed + 2_000_001 + fabric.global_rank)
-    generator = portrait_generator(draw)
+    generator = portrait_generator(draw, upsampling)
     discriminator = networks.DCGANDiscriminator(
         JUDGE_CHANNELS, size=64, image_channels=3, generator=draw
     )
@@ -96,9 +101,11 @@ def run(
         samples=training.samples(),
         about={
             "summary": "A generator of portraits of nobody: 32 numbers of noise to a 64x64 image.",
-            "architecture": "course_lib.recipes.dcgan_portraits.portrait_generator(), which is "
+            "architecture": "course_lib.recipes.dcgan_portraits.portrait_generator"
+            f"({'' if upsampling == 'transposed' else f'upsampling={upsampling!r}'}), which is "
             "networks.DCGANGenerator(latent=32, channels=24, size=64, image_channels=3, "
-            "max_channels=64); the running average of its weights, in half precision",
+            f"max_channels=64{'' if upsampling == 'transposed' else f', upsampling={upsampling!r}'}); "
+            "the running average of its weights, in half precision",
             "data": f"the course's {len(train)} training portraits: public-domain photographs of "
             "members of the US Congress, and their mirror images",
             "licence": "MIT; the photographs are in the public domain",
@@ -109,10 +116,18 @@ def run(
     )
 
 
-def portrait_generator(draw: torch.Generator | None = None) -> networks.DCGANGenerator:
+def portrait_generator(
+    draw: torch.Generator | None = None, upsampling: networks.Upsampling = "transposed"
+) -> networks.DCGANGenerator:
     """Return the generator as it is before training: noise (N, 32) to images (N, 3, 64, 64)."""
     return networks.DCGANGenerator(
-        LATENT, CHANNELS, size=64, image_channels=3, max_channels=MAX_CHANNELS, generator=draw
+        LATENT,
+        CHANNELS,
+        size=64,
+        image_channels=3,
+        max_channels=MAX_CHANNELS,
+        upsampling=upsampling,
+        generator=draw,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from course_lib import checkpoints, data, device
 from course_lib.detection.cnn import DetectorNet, score, train_detector
+from course_lib.detection.compression import blur, jpeg, resize
 from course_lib.detection.evaluate import (
     Report,
     match,
@@ -21,7 +22,7 @@ from course_lib.detection.evaluate import (
     split_by_group,
     threshold_at,
 )
-from course_lib.detection.processing import blur, jpeg, prepare, resize
+from course_lib.detection.processing import prepare
 from course_lib.gans.networks import DCGANGenerator
 from course_lib.recipes import Progress, dcgan_digits
 from course_lib.recipes.dcgan_digits import CHANNELS, LATENT

@@ -11,13 +11,13 @@ from lightning_fabric import Fabric
 
 from course_lib import checkpoints
 from course_lib.detection.cnn import DetectorNet, train_detector
-from course_lib.detection.processing import blur_and_jpeg
+from course_lib.detection.compression import blur_and_jpeg
 from course_lib.recipes import Progress
 from course_lib.recipes.detector_digits import ARCHITECTURE, BATCH, DATA, STEPS, measure, parts
 
 
 def run(fabric: Fabric, *, seed: int = 0, steps: int | None = None) -> Iterator[Progress]:
-    """Train ``detector-digits`` on, with ``processing.blur_and_jpeg`` applied to real and forged alike."""
+    """Train ``detector-digits`` on, with ``compression.blur_and_jpeg`` applied to real and forged alike."""
     steps = STEPS if steps is None else steps
     real, fake = parts(seed)
     model = checkpoints.load("detector-digits", DetectorNet())
