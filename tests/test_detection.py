@@ -521,3 +521,133 @@ def test_shortcut_auc_refuses() -> None:
         evaluate.shortcut_auc(strokes(10), strokes(30), seed=0)
     with pytest.raises(ValueError, match="fake"):
         evaluate.shortcut_auc(strokes(30), strokes(30) - 1, seed=0)
+
+
+@pytest.mark.parametrize(("make", "most"), [(cnn.Meso4, 15_000), (cnn.SmallXception, 30_000)])
+def test_the_other_networks_start_undecided_look_everywhere_and_are_small(
+    make: type[nn.Module], most: int
+) -> None:
+    net = make(generator=device.generator(0)).eval()
+    assert sum(p.numel() for p in net.parameters()) < most
+    x = torch.rand(5, 3, 64, 64, generator=device.generator(1))
+    assert torch.equal(net(x), torch.zeros(5))  # one logit each, and none prefers a side
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3, generator=device.generator(2))
+    x.requires_grad_(True)
+    net(x).sum().backward()
+    seen = x.grad.abs().sum(dim=(0, 1)) > 0
+    assert float(seen.float().mean()) > 0.9
+    # One image's logit does not depend on its company.
+    assert torch.allclose(net(x[:1]), net(x)[:1], atol=1e-5)
+    assert make(generator=device.generator(3)) is not None
+    again = [make(generator=device.generator(3)) for _ in range(2)]
+    pairs = zip(again[0].state_dict().values(), again[1].state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("make", [cnn.Meso4, cnn.SmallXception, cnn.DetectorNet])
+@pytest.mark.parametrize("shape", [(2, 1, 64, 64), (3, 64, 64), (2, 3, 4, 4)])
+def test_every_network_names_the_shape_that_it_wants(
+    make: type[nn.Module], shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"x: expected shape \(N, 3, "):
+        make(3)(torch.zeros(shape))  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="channels: expected 1 or 3, got 2"):
+        make(2)  # type: ignore[call-arg]
+
+
+def test_a_prepared_portrait_has_one_level_one_contrast_and_a_grey_frame() -> None:
+    g = device.generator(0)
+    x = 0.2 + 0.6 * torch.rand(6, 3, 64, 64, generator=g)
+    y = processing.prepare_portrait(x)
+    inner = y[..., 4:-4, 4:-4]
+    assert torch.allclose(inner.mean(dim=(2, 3)), torch.tensor(0.5), atol=0.002)
+    assert torch.allclose(inner.std(dim=(2, 3)), torch.tensor(0.18), atol=0.005)
+    border = torch.ones(64, 64, dtype=torch.bool)
+    border[4:-4, 4:-4] = False
+    assert set(y[:, :, border].unique().tolist()) == {float(torch.tensor(128 / 255))}
+    assert torch.equal(processing.quantise(y), y)
+    # Brightness, contrast and tint are gone: what differs by them alone becomes the same.
+    tint = torch.tensor([0.9, 0.6, 0.75])[None, :, None, None]
+    changed = processing.prepare_portrait(processing.quantise(x) * tint + 0.05)
+    assert float((changed - y).abs().max()) < 0.03
+    flat = processing.prepare_portrait(torch.full((1, 3, 64, 64), 0.7))
+    assert float(flat.std()) < 0.01
+    with pytest.raises(ValueError, match="margin: expected"):
+        processing.prepare_portrait(x, margin=32)
+    with pytest.raises(ValueError, match="deviation: expected"):
+        processing.prepare_portrait(x, deviation=0.0)
+
+
+def test_by_group_is_the_report_of_each_group_alone() -> None:
+    g = device.generator(0)
+    labels = torch.arange(90) % 2
+    scores = torch.sigmoid(torch.randn(90, generator=g) + labels)
+    groups = torch.arange(90) % 3 * 10
+    found = evaluate.by_group(scores, labels, groups, threshold=0.6)
+    assert list(found) == [0, 10, 20]
+    for name, result in found.items():
+        mine = groups == name
+        assert result == evaluate.report(scores[mine], labels[mine], threshold=0.6)
+    with pytest.raises(ValueError, match="in group 0, labels: expected"):
+        evaluate.by_group(scores, labels, labels)
+    with pytest.raises(ValueError, match="one length"):
+        evaluate.by_group(scores, labels, groups[:5])
+
+
+def test_operating_points_follow_bayes_and_leave_room_for_what_was_not_seen() -> None:
+    labels = torch.cat([torch.zeros(200), torch.ones(100)]).long()
+    scores = torch.cat([torch.arange(200) < 20, torch.arange(100) < 90]).float()  # FPR .1, TPR .9
+    points = evaluate.operating_points(scores, labels, threshold=0.5, one_in=(2, 1000))
+    for point in points:
+        b = 1 / point.one_in
+        assert point.precision.value == pytest.approx(0.9 * b / (0.9 * b + 0.1 * (1 - b)))
+        assert point.precision.low < point.precision.value < point.precision.high
+        assert point.false_per_true == pytest.approx(0.1 * (1 - b) / (0.9 * b))
+    # No false alarm among 200 does not make an alarm certain.
+    clean = torch.cat([torch.zeros(200), torch.ones(100)])
+    (rare,) = evaluate.operating_points(clean, labels, threshold=0.5, one_in=(10_000,))
+    assert rare.precision.value == 1 and rare.precision.low < 0.01
+    (none,) = evaluate.operating_points(clean, labels, threshold=2.0, one_in=(10,))
+    assert none.precision.value == 0 and none.false_per_true == math.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [
+        ({"labels": torch.zeros(4).long()}, "labels: expected"),
+        ({"scores": torch.tensor([0.1, math.nan, 0.3, 0.4])}, "scores: expected finite"),
+        ({"threshold": math.nan}, "threshold: expected"),
+        ({"one_in": (0.5,)}, "one_in: expected"),
+        ({"one_in": ()}, "one_in: expected"),
+    ],
+)
+def test_operating_points_refuse(change: dict[str, object], argument: str) -> None:
+    given = {
+        "scores": torch.tensor([0.1, 0.2, 0.8, 0.9]),
+        "labels": torch.tensor([0, 0, 1, 1]),
+        "threshold": 0.5,
+    }
+    with pytest.raises(ValueError, match=argument):
+        evaluate.operating_points(**(given | change))  # type: ignore[arg-type]
+
+
+def test_calibration_bins_agree_with_the_expected_calibration_error() -> None:
+    g = device.generator(0)
+    scores = torch.rand(500, generator=g)
+    labels = (torch.rand(500, generator=g) < scores**2).long()
+    found = evaluate.calibration(scores, labels, bins=15)
+    assert int(found.count.sum()) == 500
+    gaps = (found.score - found.share).abs() * found.count / 500
+    expected = metrics.expected_calibration_error(scores, labels)
+    assert float(gaps.sum()) == pytest.approx(expected, abs=1e-6)
+    one = evaluate.calibration(torch.tensor([0.0, 0.05, 1.0]), torch.tensor([0, 0, 1]))
+    assert one.count.tolist() == [2, 1] and one.share.tolist() == [0, 1]
+    for scores_, labels_, bins in (
+        (torch.tensor([1.2]), torch.tensor([1]), 10),
+        (torch.tensor([math.nan]), torch.tensor([1]), 10),
+        (torch.tensor([0.2]), torch.tensor([3]), 10),
+        (torch.tensor([0.2]), torch.tensor([1]), 0),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            evaluate.calibration(scores_, labels_, bins=bins)

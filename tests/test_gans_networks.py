@@ -202,3 +202,27 @@ def test_the_last_layer_weighs_up_the_features(size: int, most: int | None) -> N
 def test_refuses(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+def test_a_generator_that_enlarges_gives_what_its_layers_written_out_give(upsampling: str) -> None:
+    G = DCGANGenerator(5, 4, upsampling=upsampling, generator=device.generator(0)).eval()  # type: ignore[arg-type]
+    z = torch.randn(3, 5, generator=device.generator(1))
+    state = {k.removeprefix("layers."): v for k, v in G.state_dict().items()}
+    h = torch.relu(torch.nn.functional.conv_transpose2d(z[:, :, None, None], state["0.weight"]))
+    h = (
+        h / (1 + 1e-5) ** 0.5 * state["1.weight"][None, :, None, None]
+    )  # batch norm, running 0 and 1
+    for weight, bias, norm in (("4.weight", None, "5.weight"), ("8.weight", "8.bias", None)):
+        h = torch.nn.functional.interpolate(h, scale_factor=2, mode=upsampling)
+        h = torch.nn.functional.conv2d(
+            h, state[weight], None if bias is None else state[bias], padding=1
+        )
+        if norm is not None:
+            h = torch.relu(h / (1 + 1e-5) ** 0.5 * state[norm][None, :, None, None])
+    assert torch.allclose(G(z), (torch.tanh(h) + 1) / 2, atol=1e-5)
+
+
+def test_an_unknown_upsampling_is_named() -> None:
+    with pytest.raises(ValueError, match="upsampling: expected transposed, nearest or bilinear"):
+        DCGANGenerator(5, 4, upsampling="cubic")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import (
     binary_auroc,
@@ -462,3 +462,17 @@ def test_images_of_two_shapes_are_refused() -> None:
             measure(a, a * math.nan)
     with pytest.raises(ValueError, match=r"^peak: expected a positive number, got 0"):
         metrics.psnr(a, a, peak=0)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("count", "of"), [(0, 1), (0, 175), (7, 20), (20, 20), (499, 1000)])
+def test_wilson_interval_is_scipys(count: int, of: int, level: float) -> None:
+    ours = metrics.wilson_interval(count, of, level=level)
+    theirs = binomtest(count, of).proportion_ci(level, method="wilson")
+    assert ours.low == pytest.approx(theirs.low, abs=1e-12)
+    assert ours.high == pytest.approx(theirs.high, abs=1e-12)
+    for wrong in ((-1, 5), (6, 5), (0, 0)):
+        with pytest.raises(ValueError, match="count, of: expected"):
+            metrics.wilson_interval(*wrong)
+    with pytest.raises(ValueError, match="level: expected"):
+        metrics.wilson_interval(1, 2, level=1.0)

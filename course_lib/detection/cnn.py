@@ -1,4 +1,7 @@
-"""A small convolutional detector: image in, one logit out, positive for "generated".
+"""Convolutional detectors: image in, one logit out, positive for "generated"; and their training.
+
+``DetectorNet`` is the course's smallest, ``Meso4`` and ``SmallXception`` follow two networks by which
+detectors of manipulated faces are compared, at sizes that fit 64 x 64 pixels.
 
 Chapter: book/detect/first_detector.md
 """
@@ -38,8 +41,7 @@ class DetectorNet(nn.Module):
         self, channels: int = 1, *, width: int = 16, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        if channels not in (1, 3):
-            raise ValueError(f"channels: expected 1 or 3, got {channels}")
+        _check_channels(channels)
         if width < 1:
             raise ValueError(f"width: expected at least 1, got {width}")
         self.channels = channels
@@ -57,16 +59,151 @@ class DetectorNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return one logit per image; above 0 means "more likely generated than real"."""
-        if x.ndim != 4 or x.shape[1] != self.channels or min(x.shape[2:]) < 8:
-            raise ValueError(
-                f"x: expected shape (N, {self.channels}, H, W), H and W >= 8; got {tuple(x.shape)}"
-            )
+        _check_input(x, self.channels)
         h = F.relu(self.conv1(x))
         h = F.relu(self.conv2(h))
         h = F.relu(self.conv3(h))
         h = F.relu(self.conv4(h))
         logit: Tensor = self.linear(h.mean(dim=(2, 3)))
         return logit.squeeze(1)
+
+
+class Meso4(nn.Module):
+    """MesoNet's Meso-4 for images of 64 x 64: (N, channels, 64, 64) -> logit (N,).
+
+    Four convolutions of 8, 8, 16 and 16 maps (3x3, then 5x5), each with ReLU, batch norm and max
+    pooling, a dense layer of 16, and one logit. About 13,000 parameters; the paper's input has 256
+    pixels a side, and dropout of 0.5 before both dense layers, as here. ``generator`` seeds the weights.
+
+    Raises ``ValueError`` for other channels than 1 or 3, and in use for images of another shape.
+    Source: Afchar, Nozick, Yamagishi and Echizen 2018, "MesoNet", section III.A and figure 3.
+    """
+
+    def __init__(self, channels: int = 3, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        _check_channels(channels)
+        self.channels = channels
+        layers: list[nn.Module] = []
+        before = channels
+        for maps, kernel, pool in ((8, 3, 2), (8, 5, 2), (16, 5, 2), (16, 5, 4)):
+            layers += [
+                nn.Conv2d(before, maps, kernel, padding=kernel // 2),
+                nn.ReLU(),
+                nn.BatchNorm2d(maps),
+                nn.MaxPool2d(pool),
+            ]
+            before = maps
+        self.maps = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(before * 2 * 2, 16),
+            nn.LeakyReLU(0.1),
+            nn.Dropout(0.5),
+            nn.Linear(16, 1),
+        )
+        _initialise(self, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one logit per image; above 0 means "more likely generated than real"."""
+        _check_input(x, self.channels, exactly=64)
+        logit: Tensor = self.head(self.maps(x))
+        return logit.squeeze(1)
+
+
+class SmallXception(nn.Module):
+    """A small Xception: (N, channels, H, W), H and W from 16 pixels -> logit (N,).
+
+    A 3x3 convolution at full resolution, then ``len(widths)`` blocks of two separable convolutions
+    (each channel filtered by itself, then mixed by 1x1) with batch norm, max pooling and a 1x1
+    shortcut with stride 2, the mean over the image and one logit. About 29,000 parameters, where the
+    paper's has 23 million and begins by halving the image twice. ``generator`` seeds the weights.
+
+    Raises ``ValueError`` for other channels than 1 or 3 or a width below 1, and in use for images of
+    the wrong shape.
+    Source: Chollet 2017, "Xception", section 3 and figure 5 (entry flow).
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        *,
+        widths: tuple[int, ...] = (24, 48, 96),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        _check_channels(channels)
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths: expected numbers of maps from 1, got {widths}")
+        self.channels = channels
+        self.entry = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
+        self.blocks = nn.ModuleList()
+        self.shortcuts = nn.ModuleList()
+        before = widths[0]
+        for maps in widths:
+            self.blocks.append(
+                nn.Sequential(
+                    *_separable(before, maps),
+                    nn.ReLU(),
+                    *_separable(maps, maps),
+                    nn.MaxPool2d(3, stride=2, padding=1),
+                )
+            )
+            self.shortcuts.append(
+                nn.Sequential(
+                    nn.Conv2d(before, maps, 1, stride=2, bias=False), nn.BatchNorm2d(maps)
+                )
+            )
+            before = maps
+        self.linear = nn.Linear(before, 1)
+        _initialise(self, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return one logit per image; above 0 means "more likely generated than real"."""
+        _check_input(x, self.channels, least=16)
+        h = self.entry(x)
+        for block, shortcut in zip(self.blocks, self.shortcuts, strict=True):
+            h = block(h) + shortcut(h)
+        logit: Tensor = self.linear(F.relu(h).mean(dim=(2, 3)))
+        return logit.squeeze(1)
+
+
+def _separable(before: int, maps: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, before, 3, padding=1, groups=before, bias=False),
+        nn.Conv2d(before, maps, 1, bias=False),
+        nn.BatchNorm2d(maps),
+    ]
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in (1, 3):
+        raise ValueError(f"channels: expected 1 or 3, got {channels}")
+
+
+def _check_input(x: Tensor, channels: int, *, least: int = 8, exactly: int | None = None) -> None:
+    fits = x.ndim == 4 and x.shape[1] == channels
+    if not fits or (x.shape[2:] != (exactly, exactly) if exactly else min(x.shape[2:]) < least):
+        shape = f"(N, {channels}, {exactly}, {exactly})" if exactly else f"(N, {channels}, H, W)"
+        limit = "" if exactly else f", H and W >= {least}"
+        raise ValueError(f"x: expected shape {shape}{limit}; got {tuple(x.shape)}")
+
+
+def _initialise(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Draw convolutions and dense layers as He et al. 2015 do; the last layer starts undecided."""
+    last = None
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            last = layer
+    if isinstance(last, nn.Linear):
+        nn.init.zeros_(last.weight)  # every logit is 0
 
 
 def train_detector(

@@ -19,6 +19,7 @@ from course_lib.metrics.detection import (
     precision_at_base_rate,
     rates_at,
     roc,
+    wilson_interval,
 )
 from course_lib.metrics.generation import (
     Copying,
@@ -72,4 +73,5 @@ __all__ = [
     "psnr",
     "rates_at",
     "roc",
+    "wilson_interval",
 ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -228,6 +229,27 @@ def bootstrap_interval(
         values.append(value)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def wilson_interval(count: float, of: int, *, level: float = 0.95) -> Interval:
+    """Return the interval in which a share lies of which ``count`` in ``of`` trials were seen.
+
+    It stays inside [0, 1] and is not empty where ``count`` is 0 or ``of``: from no alarm among 175
+    images it does not follow that there never is one. ``count``: in [0, of]; ``level``: the coverage
+    aimed at, in (0, 1).
+
+    Raises ``ValueError`` for values out of range.
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    if of < 1 or not 0 <= count <= of:
+        raise ValueError(f"count, of: expected of >= 1 and count in [0, of], got {count}, {of}")
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a value in (0, 1), got {level}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = count / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _vector(name: str, values: Values) -> Array:
