@@ -196,6 +196,34 @@ def bench(
     print(f"{total} rows in {out / name}.jsonl")
 
 
+@app.command("report-card")
+def report_card(
+    detector: Annotated[
+        str,
+        typer.Argument(help="portrait-detectors:NAME, or FILE.py:NAME of your own (it is run)."),
+    ],
+    out: Annotated[Path, typer.Option(help="The page; its numbers go beside it as .json.")] = Path(
+        "report-card.html"
+    ),
+    home: Annotated[str, typer.Option(help="The generator that it was trained on.")] = "dcgan",
+    seed: Annotated[int, typer.Option(help="Seed of intervals and attacks.")] = 0,
+) -> None:
+    """Examine a detector of made portraits, and write all that was found on one page."""
+    from course_lib import checkpoints, report_card
+
+    if out.suffix != ".html":
+        raise ValueError(f"out: expected a file that ends in .html, got {out}")
+    found, name = report_card.load(detector)
+    card = report_card.assess(found, name, home=home, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = {out.name: report_card.page(card), out.with_suffix(".json").name: card.to_json()}
+    checkpoints.write(out.parent, {name: text.encode() for name, text in files.items()})
+    print(f"{name}: AUC {card.matrix[home]['raw'].auc} on {home}, raw")
+    lowest = min(card.unseen, key=lambda g: card.unseen[g].value)
+    print(f"lowest on another generator: {card.unseen[lowest]}, {lowest}")
+    print(f"written to {out} and {out.with_suffix('.json')}")
+
+
 Course = Annotated[Path, typer.Option(help="The course directory: nbgrader's, with the results.")]
 
 

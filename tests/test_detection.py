@@ -308,6 +308,7 @@ def test_threshold_lets_through_what_was_allowed_and_is_the_lowest(
     t = evaluate.threshold_at(real, rate)
     s = real.double()
     assert int((s >= t).sum()) <= rate * len(s) + 1e-6
+    assert int((real >= t).sum()) == int((s >= t).sum())  # also in the scores' own precision
     below = s[s < t].max()  # the next lower threshold that decides anything differently
     assert int((s >= below).sum()) > rate * len(s) - 1e-6
 

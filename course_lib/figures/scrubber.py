@@ -37,6 +37,7 @@ def training_scrubber(
     chart: tuple[str, str] = ("step", "loss"),
     columns: int | None = None,
     start: int | None = None,
+    fps: float = 6,
 ) -> Figure:
     """Return a figure in which the reader scrubs through a training, frame by frame.
 
@@ -47,10 +48,11 @@ def training_scrubber(
     of every few steps is drawn. ``colours``: by loss, one of real, fake, defence, attack, muted and
     ink. ``caption``: what the frames show; ``names``: of the reference and of the frames' points;
     ``axes``: labels of the points' axes; ``chart``: what the curves' axes count and show. ``start``: the
-    first frame shown (default: the last).
+    first frame shown (default: the last). ``fps``: frames a second while it plays; a reader who asked
+    for less motion gets one.
 
     Raises ``ValueError`` for steps that do not rise or lie beyond the losses, lengths that do not
-    fit, images out of range, and values that are not finite.
+    fit, images out of range, values that are not finite, and an ``fps`` outside 1 to 30.
     """
     found = [int(step) for step in steps]
     count = len(found)
@@ -72,6 +74,8 @@ def training_scrubber(
     start = count - 1 if start is None else start
     if not 0 <= start < count:
         raise ValueError(f"start: expected 0 to {count - 1}, got {start}")
+    if not 1 <= fps <= 30:
+        raise ValueError(f"fps: expected 1 to 30 frames a second, got {fps}")
     every = math.ceil(total / POINTS)
     curves = {
         name: [float(f"{float(part.mean()):.4g}") for part in values.detach().double().split(every)]
@@ -90,6 +94,7 @@ def training_scrubber(
         "range": list(edges),
         "chart": list(chart),
         "start": start,
+        "fps": fps,
         "losses": [
             {"name": name, "kind": kinds[name], "values": values} for name, values in curves.items()
         ],
@@ -104,7 +109,7 @@ def training_scrubber(
             raise ValueError(f"columns: expected 1 to {frames.shape[1]}, got {columns}")
         spec |= {"shape": list(frames.shape[1:]), "columns": columns}
         spec["caption"] = caption or "what the model draws"
-        arrays = {"frames": pixels}
+        arrays = {"frames": _differences(pixels)}
     else:
         arrays, limits = _points(frames, data, limits)
         spec |= {"count": frames.shape[1], "limits": list(limits), "names": list(names)}
@@ -113,7 +118,7 @@ def training_scrubber(
     def draw() -> Drawing:
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=[1.1, 1])
         if frames.ndim == 5:
-            left.imshow(_mosaic(arrays["frames"][start], spec["columns"]), vmin=0, vmax=255)
+            left.imshow(_mosaic(pixels[start], spec["columns"]), vmin=0, vmax=255)
             left.set_axis_off()
         else:
             _scatter(left, arrays, start, spec)
@@ -186,6 +191,19 @@ def _points(
         for name, values in given.items()
     }
     return arrays, limits
+
+
+def _differences(frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return how a film (T, N, C, H, W), uint8, travels: few values but 0, which squeeze well.
+
+    Each frame as its difference from the one before, and of that red and blue as theirs from green, all
+    modulo 256; the figure adds them up again, and not a pixel is lost.
+    """
+    found = frames.copy()
+    found[1:] -= frames[:-1]
+    if found.shape[2] == 3:
+        found[:, :, [0, 2]] -= found[:, :, [1]]
+    return found
 
 
 def _mosaic(images: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:

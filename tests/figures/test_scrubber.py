@@ -328,6 +328,22 @@ def test_the_shipped_film_fits(show: Callable[..., Page]) -> None:
         assert cursor(page) == pytest.approx((step, step), abs=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_stands_still_costs_next_to_nothing(channels: int) -> None:
+    """A film of one image repeated is hardly more than the image, and a moving one is what it was."""
+    image = torch.rand(1, 2, channels, 32, 32, generator=noise())
+    alone = len(
+        next(iter(film(image.expand(2, -1, -1, -1, -1), steps=[0, 1]).page()["files"].values()))
+    )
+    still = film(image.expand(6, -1, -1, -1, -1)).page()["files"]
+    assert len(next(iter(still.values()))) < 1.1 * alone
+    moving = torch.rand(6, 2, channels, 32, 32, generator=noise(3))
+    sent = film(moving).data["frames"].astype(int)
+    if channels == 3:
+        sent[:, :, [0, 2]] += sent[:, :, [1]]
+    assert (sent.cumsum(axis=0) % 256 == (255 * moving).round().byte().numpy()).all()
+
+
 def test_points_keep_twelve_bits_of_the_picture() -> None:
     frames = points(6, 2000)
     made = film(frames, limits=(-3.0, 3.0))
@@ -383,6 +399,8 @@ NAN = torch.ones(700).index_fill(0, torch.tensor([41]), float("nan"))
         ({"start": 6}, "start: expected 0 to 5"),
         ({"colours": {"D's loss": "pink"}}, "colours: expected one of real"),
         ({"colours": {"no such": "real"}}, "colours: expected"),
+        ({"fps": 0.5}, "fps: expected 1 to 30"),
+        ({"fps": float("nan")}, "fps: expected"),
     ],
 )
 def test_wrong_input_is_named(options: dict[str, Any], message: str) -> None:

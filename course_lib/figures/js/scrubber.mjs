@@ -2,6 +2,22 @@
 import { h, slider, button } from "./kit.mjs";
 import { chart } from "./plot.mjs";
 
+// A film adds up what it travelled as: each frame its difference from the one before, red and blue
+// theirs from green. Bytes wrap around.
+function addUp({ shape: [n, channels, height, width] }, differences) {
+  const frames = differences.slice();
+  const each = height * width;
+  for (let i = 0; channels === 3 && i < frames.length; i += 3 * each) {
+    for (let green = i + each; green < i + 2 * each; green++) {
+      frames[green - each] += frames[green];
+      frames[green + each] += frames[green];
+    }
+  }
+  const whole = n * channels * each;
+  for (let i = whole; i < frames.length; i++) frames[i] += frames[i - whole];
+  return frames;
+}
+
 // All images of a frame side by side, one pixel apart; the gaps stay transparent.
 function filmImages({ shape: [n, channels, height, width], columns }, frames) {
   const [wide, tall] = [columns * (width + 1) - 1, Math.ceil(n / columns) * (height + 1) - 1];
@@ -72,7 +88,7 @@ export const trainingScrubber = {
     const units = unit.endsWith("s") ? unit : `${unit}s`;
     const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
     const last = steps.length - 1;
-    const film = spec.shape ? filmImages(spec, arrays.frames) : filmPoints(spec, arrays);
+    const film = spec.shape ? filmImages(spec, addUp(spec, arrays.frames)) : filmPoints(spec, arrays);
     const words = h("span");
     const plot = chart({ x: [0, total], y: spec.range, xlabel: unit, ylabel: value, caption: "", width: 340, height: Math.max(200, Math.min(300, film.tall)) });
     // Point i of a curve is the mean of `every` steps and stands at their middle.
@@ -148,7 +164,7 @@ export const trainingScrubber = {
       if (state.index === last) go(0);
       state.playing = true;
       play.textContent = "Pause";
-      timer = setInterval(() => (state.index + 1 < last ? go(state.index + 1) : move(last)), reduced() ? 1000 : 1000 / 6);
+      timer = setInterval(() => (state.index + 1 < last ? go(state.index + 1) : move(last)), reduced() ? 1000 : 1000 / spec.fps);
     });
     play.style.minWidth = "5rem";
     onstop(stop);
