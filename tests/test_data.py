@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits
 
-from course_lib import data
+from course_lib import data, forge
 from course_lib.data import Labelled, _cards
 from course_lib.data.mnist import PER_DIGIT, stratified
 from course_lib.data.orl import photographs
 from course_lib.data.portraits import LOOK_ALIKES, groups
 from course_lib.data.spoken_digits import SPEAKERS, TEST_SPEAKERS, sampled
+from course_lib.data.synthetic_digits import synthetic_digits
 
 Loader = Callable[[], Labelled]
 
@@ -32,6 +33,8 @@ SPLITS: dict[tuple[str, str], Loader] = {
     ("ecg", "train"): lambda: data.ecg(),
     ("ecg", "test"): lambda: data.ecg("test"),
     ("ecg", "all"): lambda: data.ecg("all"),
+    ("fakes", "train, each"): lambda: forge.fakes("dcgan-nearest"),
+    ("fakes", "test, each"): lambda: forge.fakes("dcgan-nearest", "test"),
     ("mnist", "train"): lambda: data.mnist(),
     ("mnist", "test"): lambda: data.mnist("test"),
     ("orl", "train"): lambda: data.orl(),
@@ -49,9 +52,13 @@ SPLITS: dict[tuple[str, str], Loader] = {
     ("signs", "test"): lambda: data.signs("test"),
     ("spoken_digits", "train"): lambda: data.spoken_digits(),
     ("spoken_digits", "test"): lambda: data.spoken_digits("test"),
+    ("synthetic_digits", "all"): lambda: synthetic_digits(),
+    ("synthetic_digits", "flite"): lambda: synthetic_digits("flite"),
+    ("synthetic_digits", "espeak"): lambda: synthetic_digits("espeak"),
 }
 PAIRS = {  # training and test split of each
     "ecg": ("train", "test"),
+    "fakes": ("train, each", "test, each"),
     "mnist": ("train", "test"),
     "orl": ("train", "test"),
     "portraits of people": ("public_domain train", "public_domain test"),
@@ -154,7 +161,8 @@ def test_every_value_is_a_whole_number_of_the_steps_it_was_stored_in() -> None:
     for (name, _), load in SPLITS.items():
         if name == "signs":
             continue  # drawn when they are asked for, stored nowhere
-        steps = {"ecg": 200, "patients": 1, "spoken_digits": 2**15}.get(name, 255)
+        kinds = {"ecg": 200, "patients": 1, "spoken_digits": 2**15, "synthetic_digits": 2**15}
+        steps = kinds.get(name, 255)
         x = load().x[::25].double() * steps
         assert torch.allclose(x, x.round(), atol=1e-4)
 
@@ -323,8 +331,19 @@ def test_labelled_refuses_tensors_of_another_kind(
 
 def test_the_cards_are_there_in_order_and_complete() -> None:
     assert [card.name for card in data.cards()] == [
-        *("actors", "ecg", "mnist", "orl", "patients", "photographs", "portraits", "signs"),
+        *(
+            "actors",
+            "ecg",
+            "fakes",
+            "mnist",
+            "orl",
+            "patients",
+            "photographs",
+            "portraits",
+            "signs",
+        ),
         "spoken_digits",
+        "synthetic_digits",
     ]
     for card in data.cards():
         assert data.card(card.name) is card

@@ -23,6 +23,7 @@ from course_lib.data.photographs import photographs
 from course_lib.data.portraits import portraits
 from course_lib.data.signs import signs
 from course_lib.data.spoken_digits import Recordings, spoken_digits
+from course_lib.data.synthetic_digits import Synthesised, synthetic_digits
 
 __all__ = [
     "Beats",
@@ -31,6 +32,7 @@ __all__ = [
     "Labelled",
     "Patients",
     "Recordings",
+    "Synthesised",
     "actors",
     "card",
     "cards",
@@ -43,6 +45,7 @@ __all__ = [
     "portraits",
     "signs",
     "spoken_digits",
+    "synthetic_digits",
 ]
 
 
