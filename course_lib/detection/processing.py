@@ -19,7 +19,7 @@ def check_images(x: Tensor, name: str = "x") -> None:
         raise ValueError(f"{name}: expected shape (N, 1 or 3, H, W), N > 0; got {tuple(x.shape)}")
     if not x.is_floating_point():
         raise ValueError(f"{name}: expected floating-point images in [0, 1], got {x.dtype}")
-    low, high = float(x.min()), float(x.max())
+    low, high = float(x.detach().min()), float(x.detach().max())
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         raise ValueError(f"{name}: expected values in [0, 1], got [{low:.3g}, {high:.3g}]")
 
