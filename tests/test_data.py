@@ -25,6 +25,7 @@ from course_lib.data.orl import photographs
 from course_lib.data.portraits import LOOK_ALIKES, groups
 from course_lib.data.spoken_digits import SPEAKERS, TEST_SPEAKERS, sampled
 from course_lib.data.synthetic_digits import synthetic_digits
+from course_lib.data.texts import texts
 
 Loader = Callable[[], Labelled]
 
@@ -55,6 +56,22 @@ SPLITS: dict[tuple[str, str], Loader] = {
     ("synthetic_digits", "all"): lambda: synthetic_digits(),
     ("synthetic_digits", "flite"): lambda: synthetic_digits("flite"),
     ("synthetic_digits", "espeak"): lambda: synthetic_digits("espeak"),
+    ("texts", "human train"): lambda: texts("human", "train"),
+    ("texts", "human test"): lambda: texts("human", "test"),
+    ("texts", "human all"): lambda: texts("human"),
+    ("texts", "top-k 40 train"): lambda: texts("top-k 40", "train"),
+    ("texts", "top-k 40 test"): lambda: texts("top-k 40", "test"),
+    ("texts", "top-k 40 all"): lambda: texts("top-k 40"),
+    ("texts", "nucleus 0.95 train"): lambda: texts("nucleus 0.95", "train"),
+    ("texts", "nucleus 0.95 test"): lambda: texts("nucleus 0.95", "test"),
+    ("texts", "nucleus 0.95 all"): lambda: texts("nucleus 0.95"),
+    ("texts", "pure train"): lambda: texts("pure", "train"),
+    ("texts", "pure test"): lambda: texts("pure", "test"),
+    ("texts", "pure all"): lambda: texts("pure"),
+    ("texts", "top-k 40, typos test"): lambda: texts("top-k 40, typos"),
+    ("texts", "top-k 40, rarer words test"): lambda: texts("top-k 40, rarer words"),
+    ("texts", "novel test"): lambda: texts("novel"),
+    ("texts", "famous test"): lambda: texts("famous"),
 }
 PAIRS = {  # training and test split of each
     "ecg": ("train", "test"),
@@ -64,6 +81,7 @@ PAIRS = {  # training and test split of each
     "portraits of people": ("public_domain train", "public_domain test"),
     "portraits of nobody": ("diffusion train", "diffusion test"),
     "spoken_digits": ("train", "test"),
+    "texts": ("human train", "human test"),
 }
 
 
@@ -159,8 +177,8 @@ def test_stratified_choice_is_in_order_even_and_repeatable(seed: int, per_digit:
 
 def test_every_value_is_a_whole_number_of_the_steps_it_was_stored_in() -> None:
     for (name, _), load in SPLITS.items():
-        if name == "signs":
-            continue  # drawn when they are asked for, stored nowhere
+        if name in ("signs", "texts"):
+            continue  # drawn when they are asked for, stored nowhere; and stored as floats
         kinds = {"ecg": 200, "patients": 1, "spoken_digits": 2**15, "synthetic_digits": 2**15}
         steps = kinds.get(name, 255)
         x = load().x[::25].double() * steps
@@ -258,7 +276,7 @@ def test_a_sample_of_spoken_digits_keeps_every_fifth_take_whole() -> None:
         (lambda: data.portraits("valid"), "split: expected"),
         (lambda: data.portraits(source="gan"), "source: expected one of public_domain, diffusion"),
         (lambda: data.spoken_digits("valid"), "split: expected"),
-        (lambda: data.card("cifar"), "name: expected one of actors, ecg, mnist, .*; got 'cifar'"),
+        (lambda: data.card("cifar"), "name: expected one of actors, ecg, fakes, .*; got 'cifar'"),
     ],
 )
 def test_wrong_requests_are_refused(call: Loader, message: str) -> None:
@@ -344,6 +362,7 @@ def test_the_cards_are_there_in_order_and_complete() -> None:
         ),
         "spoken_digits",
         "synthetic_digits",
+        "texts",
     ]
     for card in data.cards():
         assert data.card(card.name) is card

@@ -24,6 +24,7 @@ from course_lib.data.portraits import portraits
 from course_lib.data.signs import signs
 from course_lib.data.spoken_digits import Recordings, spoken_digits
 from course_lib.data.synthetic_digits import Synthesised, synthetic_digits
+from course_lib.data.texts import Texts, texts
 
 __all__ = [
     "Beats",
@@ -33,6 +34,7 @@ __all__ = [
     "Patients",
     "Recordings",
     "Synthesised",
+    "Texts",
     "actors",
     "card",
     "cards",
@@ -46,6 +48,7 @@ __all__ = [
     "signs",
     "spoken_digits",
     "synthetic_digits",
+    "texts",
 ]
 
 
