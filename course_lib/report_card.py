@@ -163,7 +163,7 @@ def assess(
             s = torch.cat([known[key], judge(change(part.fake))])
             y = torch.cat([torch.zeros(len(part.real)), torch.ones(len(part.fake))]).long()
             matrix[generator][change_name] = evaluate.report(
-                s, y, threshold=threshold, n=300, seed=seed
+                s, y, threshold=threshold, n=200, seed=seed
             )
     real, fake = parts[home].real, parts[home].fake
     s_real, s_fake = judge(real), judge(fake)

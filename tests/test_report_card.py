@@ -45,7 +45,7 @@ def test_the_matrix_is_the_report_of_each_generator_after_each_change(
         labels = torch.cat([torch.zeros(len(part.real)), torch.ones(len(part.fake))]).long()
         with torch.no_grad():
             s = torch.sigmoid(Roughness()(images))
-        expected = evaluate.report(s, labels, threshold=rough.threshold, n=300)
+        expected = evaluate.report(s, labels, threshold=rough.threshold, n=200)
         assert rough.matrix[generator][change] == expected
     assert set(rough.unseen) == {"diffusion"}
 

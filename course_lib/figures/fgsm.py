@@ -77,7 +77,7 @@ def fgsm_explorer(
         image, probabilities = found["image"], found["probabilities"]
         assert isinstance(image, Tensor) and isinstance(probabilities, Tensor)
         figure, axes = plt.subplots(1, 4, figsize=(7.2, 2.0), width_ratios=[1, 1, 1, 1.7])
-        change = (image - x[:1]) / (2 * max(start, 1e-9)) + 0.5
+        change = ((image - x[:1]) / (2 * max(start, 1e-9)) + 0.5).clamp(0, 1)
         titles = ("the image x", "what was added", "what the network sees")
         for axis, title, picture in zip(axes, titles, (x[:1], change, image), strict=False):
             shown = picture[0].permute(1, 2, 0).numpy()
