@@ -273,15 +273,21 @@ def test_wrong_input_is_named(call: object, message: str) -> None:
         call()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("generator", portrait_detectors.HARDENED)
+@pytest.mark.parametrize("generator", ["dcgan", "vae"])
 def test_no_shortcut_is_left_in_what_the_detectors_learn_from(generator: str) -> None:
     test = portrait_detectors.held_out(generator)
     found = evaluate.shortcut_auc(test.real, test.fake, seed=0)
     assert all(estimate.low <= 0.5 for estimate in found.values()), found
 
 
-def test_parts_share_no_image_and_both_kinds_are_split_alike() -> None:
-    parts = portrait_detectors.parts("dcgan")
+@pytest.fixture(scope="module")
+def parts() -> dict[str, portrait_detectors.Part]:
+    return portrait_detectors.parts("dcgan")
+
+
+def test_parts_share_no_image_and_both_kinds_are_split_alike(
+    parts: dict[str, portrait_detectors.Part],
+) -> None:
     for kind in ("real", "fake"):
         seen = [x.numpy().tobytes() for part in parts.values() for x in getattr(part, kind)]
         assert len(set(seen)) == len(seen)
@@ -291,10 +297,12 @@ def test_parts_share_no_image_and_both_kinds_are_split_alike() -> None:
     assert len(parts["train"].real) == len(learn) and len(parts["validation"].real) == len(choose)
 
 
-def test_the_shipped_detectors_are_as_their_card_says() -> None:
+def test_the_shipped_detectors_are_as_their_card_says(
+    parts: dict[str, portrait_detectors.Part],
+) -> None:
     models, thresholds = portrait_detectors.load()
     measures = checkpoints.card("portrait-detectors").measures
-    test = portrait_detectors.held_out("dcgan")
+    test = parts["test"]
     labels = torch.cat([torch.zeros(len(test.real)), torch.ones(len(test.fake))]).long()
     for name in ("spectrum", "dct", "meso", "one-class"):
         assert not models[name].training
@@ -306,9 +314,16 @@ def test_the_shipped_detectors_are_as_their_card_says() -> None:
         assert measures[f"auc, {name}"] >= 0.99
 
 
-def test_the_recipe_goes_on_after_the_network_that_was_finished() -> None:
+def test_the_recipe_goes_on_after_the_network_that_was_finished(
+    parts: dict[str, portrait_detectors.Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {
+        name: portrait_detectors.Part(part.real[:40], part.fake[:40])
+        for name, part in parts.items()
+    }
+    monkeypatch.setattr(portrait_detectors, "parts", lambda generator, seed: few)
     fabric = device.launch(accelerator="cpu")
-    steps = 6  # two of Meso-4, one or more of the others
+    steps = 6  # one of Meso-4 and of the small Xception, the rest of the third
     cut = portrait_detectors.run(fabric, steps=steps)
     for progress in cut:
         if progress.text.startswith("xception"):

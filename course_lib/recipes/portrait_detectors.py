@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
 #: Steps of the three networks, and what they are trained against.
 STEPS = {"meso": 400, "xception": 250, "hardened": 1500}
 GENERATOR = "dcgan"
-HARDENED = ("dcgan", "dcgan-nearest", "vae")
+HARDENED = (GENERATOR, "dcgan-nearest", "vae")
 BATCH = 32
 RATE = {"meso": 5e-3, "xception": 3e-3, "hardened": 4e-3}
 #: The false-positive rate at which every threshold is set, on validation photographs.
@@ -128,7 +128,8 @@ def run(
             models[name].load_state_dict(done[name])
         else:
             against = HARDENED if name == "hardened" else (GENERATOR,)
-            fake = torch.cat([parts(g, seed=seed)["train"].fake for g in against])
+            others = [parts(g, seed=seed)["train"].fake for g in against[1:]]
+            fake = torch.cat([train.fake, *others])  # the first is GENERATOR in both cases
             models[name].to(memory_format=torch.channels_last)  # twice as fast on a CPU
             for step in cnn.train_detector(
                 models[name],
@@ -177,7 +178,7 @@ def run(
 def measure(models: nn.ModuleDict, validation: Tensor, seed: int) -> dict[str, float]:
     """Return each detector's threshold, its AUC on "dcgan" with an interval, and on the others."""
     measures: dict[str, float] = {}
-    tests = {generator: held_out(generator, seed=seed) for generator in forge.GENERATORS}
+    tests = {generator: held_out(generator) for generator in forge.GENERATORS}
     for name, model in models.items():
         photographs = processed(validation, seed=seed) if name == "hardened" else validation
         threshold = evaluate.threshold_at(cnn.score(model, photographs), FALSE_POSITIVE_RATE)
@@ -206,12 +207,11 @@ def processed(photographs: Tensor, *, seed: int, rounds: int = 6) -> Tensor:
     return torch.cat([blur_and_jpeg(photographs[part], chance) for part in order.split(10)])
 
 
-def held_out(generator: str, *, seed: int = 0) -> Part:
+def held_out(generator: str) -> Part:
     """Return the test images: real ones and fakes; of "diffusion" all, as nothing is trained on it."""
-    if generator != "diffusion":
-        return parts(generator, seed=seed)["test"]
-    real, every = forge.originals(generator, "test"), forge.fakes(generator, "all")
-    return Part(prepare_portrait(real.x), prepare_portrait(every.x))
+    real = forge.originals(generator, "test")
+    fake = forge.fakes(generator, "all" if generator == "diffusion" else "test")
+    return Part(prepare_portrait(real.x), prepare_portrait(fake.x))
 
 
 def judge(
