@@ -17,10 +17,9 @@ import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
@@ -38,17 +37,6 @@ from course_lib.recipes import portrait_detectors
 #: Images (N, 3, 64, 64) in [0, 1] to scores (N,) in [0, 1], higher for fake; a module gives logits.
 Detector: TypeAlias = nn.Module | Callable[[Tensor], Tensor]
 
-CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "raw": lambda x: x,
-        "JPEG 90": lambda x: compression.jpeg(x, 90),
-        "JPEG 75": lambda x: compression.jpeg(x, 75),
-        "JPEG 50": lambda x: compression.jpeg(x, 50),
-        "JPEG 30": lambda x: compression.jpeg(x, 30),
-        "half size": lambda x: compression.resize(x, 0.5),
-        "blur 1 px": lambda x: compression.blur(x, 1.0),
-    }
-)
 #: What the same photographs went through in the null that can fail.
 HISTORY = "JPEG 75"
 ONE_IN = (2, 10, 100, 1_000, 10_000)
@@ -167,7 +155,7 @@ def assess(
     threshold = evaluate.threshold_at(judge(held), FALSE_POSITIVE_RATE)
     parts = {g: portrait_detectors.held_out(g) for g in generators}
     matrix: dict[str, dict[str, evaluate.Report]] = {g: {} for g in generators}
-    for change_name, change in CHANGES.items():
+    for change_name, change in compression.CONDITIONS.items():
         known: dict[int, Tensor] = {}  # most generators are told from the same photographs
         for generator, part in parts.items():
             key = hash(part.real.numpy().tobytes())
@@ -196,7 +184,7 @@ def assess(
         },
         null=evaluate.report(s_real, half, seed=seed).auc,
         history=evaluate.report(
-            torch.cat([s_real, judge(CHANGES[HISTORY](real))]),
+            torch.cat([s_real, judge(compression.CONDITIONS[HISTORY](real))]),
             torch.arange(2).repeat_interleave(len(real)),
             groups=torch.arange(len(real)).repeat(2),
             n=200,
@@ -244,7 +232,7 @@ def _without_access(
     fake = portrait_detectors.held_out(home).fake[:attacked]
     found = {"nothing": _caught(scores(detector, fake), threshold)}
     for name in ("JPEG 50", "half size", "blur 1 px"):
-        found[name] = _caught(scores(detector, CHANGES[name](fake)), threshold)
+        found[name] = _caught(scores(detector, compression.CONDITIONS[name](fake)), threshold)
     noisy = compression.noise(fake, 4 / 255, seed=seed)
     found["noise of 4 levels"] = _caught(scores(detector, noisy), threshold)
     # Whoever has no access has no copy either: the shipped network that is not the one examined.
@@ -306,7 +294,7 @@ def load(address: str) -> tuple[Detector, str]:
 
 def matrix_figure(card: ReportCard) -> tuple[Figure, str]:
     """Draw the AUC of every generator under every processing; return the figure and its alt text."""
-    rows, columns = list(card.matrix), list(CHANGES)
+    rows, columns = list(card.matrix), list(compression.CONDITIONS)
     auc = [[card.matrix[row][column].auc for column in columns] for row in rows]
     figure, axis = plt.subplots(figsize=(7.2, 0.9 + 0.36 * len(rows)))
     values = [[e.value for e in line] for line in auc]
@@ -421,7 +409,7 @@ def page(card: ReportCard) -> str:
         if leaks
         else "Every interval reaches 0.5 (they are wide enough for all of them together)."
     )
-    harmed = {name: card.matrix[card.home][name].fpr for name in CHANGES}
+    harmed = {name: card.matrix[card.home][name].fpr for name in compression.CONDITIONS}
     access = (
         "The detector was given as a function without gradients: an attacker with access was not tried."
         if card.with_access is None

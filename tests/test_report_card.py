@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from course_lib import forge, report_card
 from course_lib.cli import app
-from course_lib.detection import evaluate
+from course_lib.detection import compression, evaluate
 from course_lib.recipes import portrait_detectors
 
 SOME = ("dcgan", "diffusion")
@@ -40,7 +40,7 @@ def test_the_matrix_is_the_report_of_each_generator_after_each_change(
     assert list(rough.matrix) == [*SOME]
     for generator, change in (("dcgan", "JPEG 50"), ("diffusion", "raw")):
         part = portrait_detectors.held_out(generator)
-        alter = report_card.CHANGES[change]
+        alter = compression.CONDITIONS[change]
         images = torch.cat([alter(part.real), alter(part.fake)])
         labels = torch.cat([torch.zeros(len(part.real)), torch.ones(len(part.fake))]).long()
         with torch.no_grad():

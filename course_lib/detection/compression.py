@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -176,3 +178,17 @@ def blur_and_jpeg(x: Tensor, generator: torch.Generator, *, p: float = 0.5) -> T
         qualities = torch.randint(30, 96, (len(x),), generator=generator).tolist()
         x = _through_jpeg(x, qualities)
     return x
+
+
+#: What happens to a picture on its way, as detectors of the course are examined: name to change.
+CONDITIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "raw": lambda x: x,
+        "JPEG 90": lambda x: jpeg(x, 90),
+        "JPEG 75": lambda x: jpeg(x, 75),
+        "JPEG 50": lambda x: jpeg(x, 50),
+        "JPEG 30": lambda x: jpeg(x, 30),
+        "half size": lambda x: resize(x, 0.5),
+        "blur 1 px": lambda x: blur(x, 1.0),
+    }
+)

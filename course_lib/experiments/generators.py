@@ -11,14 +11,13 @@ Chapter: book/detect/frequency.md
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from course_lib import device
-from course_lib.detection import cnn, compression, evaluate, spectrum
+from course_lib.detection import cnn, evaluate, spectrum
+from course_lib.detection.compression import CONDITIONS
 from course_lib.forge import GENERATORS
 from course_lib.recipes import portrait_detectors as recipe
 
@@ -29,19 +28,6 @@ CHECKPOINT = "portrait-detectors"
 #: Steps of Meso-4, half as many as the checkpoint's.
 STEPS = 200
 SEED = 0
-
-#: What is done to real and generated images alike, after they were prepared.
-CONDITIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "raw": lambda x: x,
-        "JPEG 90": lambda x: compression.jpeg(x, 90),
-        "JPEG 75": lambda x: compression.jpeg(x, 75),
-        "JPEG 50": lambda x: compression.jpeg(x, 50),
-        "JPEG 30": lambda x: compression.jpeg(x, 30),
-        "half size": lambda x: compression.resize(x, 0.5),
-        "blur 1 px": lambda x: compression.blur(x, 1.0),
-    }
-)
 
 
 def cells() -> list[dict[str, str]]:
