@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ from course_lib.recipes import Progress, follow
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
 
-STEPS = 1_800
+STEPS, VARIANT_STEPS = 1_800, 1_200
 LATENT = 32
 #: Few enough maps that a page of the book can carry the generator.
 CHANNELS, MAX_CHANNELS = 24, 64
@@ -114,6 +115,20 @@ def run(
             "how people look. Its faces are of nobody; never give them a name, an account or words.",
         },
     )
+
+
+def variant(
+    fabric: Fabric,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    state: dict[str, Any] | None = None,
+    upsampling: networks.Upsampling = "transposed",
+) -> Iterator[Progress]:
+    """Train the same for two thirds of the steps, as one more generator to detect; it gets no film."""
+    steps = VARIANT_STEPS if steps is None else steps
+    for progress in run(fabric, seed=seed, steps=steps, state=state, upsampling=upsampling):
+        yield replace(progress, film=None)
 
 
 def portrait_generator(

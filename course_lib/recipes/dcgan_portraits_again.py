@@ -6,7 +6,6 @@ Chapter: book/detect/frequency.md
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from course_lib.recipes import Progress, dcgan_portraits
@@ -14,13 +13,9 @@ from course_lib.recipes import Progress, dcgan_portraits
 if TYPE_CHECKING:  # takes seconds to import, and a chapter needs none of it
     from lightning_fabric import Fabric
 
-STEPS = 1_200
-
 
 def run(
     fabric: Fabric, *, seed: int = 0, steps: int | None = None, state: dict[str, Any] | None = None
 ) -> Iterator[Progress]:
-    """Train ``dcgan-portraits`` from the next seed, for two thirds of its steps."""
-    steps = STEPS if steps is None else steps
-    for progress in dcgan_portraits.run(fabric, seed=seed + 1, steps=steps, state=state):
-        yield replace(progress, film=None)  # one film of such a training is enough
+    """Train ``dcgan-portraits`` from the next seed."""
+    return dcgan_portraits.variant(fabric, seed=seed + 1, steps=steps, state=state)

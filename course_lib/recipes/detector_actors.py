@@ -49,7 +49,8 @@ CANDIDATES = {"raw": ("raw",), "raw and CRF 23": ("raw", "CRF 23")}
 #: Of real frames at CRF 23, on the people to choose: where the card's threshold comes from.
 FALSE_POSITIVE_RATE = 0.01
 
-#: A pasted face was painted on this share of its pixels, drawn for each clip.
+#: A pasted face was painted at this share of its width and height, a quarter to two thirds of its
+#: pixels; drawn for each clip.
 SHARPNESS = (0.5, 0.8)
 _WHO = [f.name for f in fields(actors.Identity) if f.name in actors.NAMES]
 
