@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -161,6 +162,22 @@ def test_empty_names_and_files_are_refused(root: provenance.Authority) -> None:
         provenance.certify(root, "")
     with pytest.raises(ValueError, match="file: expected"):
         provenance.verify(b"")
+
+
+def test_a_report_that_lists_no_failures_has_no_problems(
+    root: provenance.Authority, news: provenance.Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = provenance._c2pa().Reader
+    full = reader.json
+
+    def shortened(self: object) -> str:
+        found = json.loads(full(self))
+        del found["validation_results"]["activeManifest"]["failure"]
+        return json.dumps(found)
+
+    monkeypatch.setattr(reader, "json", shortened)
+    verdict = provenance.verify(provenance.sign(picture(), news), trusted=[root])
+    assert verdict.state == "trusted" and verdict.problems == ()
 
 
 @pytest.mark.parametrize("package", ["c2pa", "cryptography"])

@@ -175,7 +175,9 @@ def verify(file: bytes, *, trusted: Sequence[Authority] = ()) -> Verdict:
     active = found["manifests"][found["active_manifest"]]
     problems = {
         problem["code"]
-        for problem in found.get("validation_results", {}).get("activeManifest", {})["failure"]
+        for problem in found.get("validation_results", {})
+        .get("activeManifest", {})
+        .get("failure", [])
     }
     assert state in ("invalid", "valid", "trusted")
     return Verdict(
