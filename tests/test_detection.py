@@ -517,6 +517,42 @@ def test_match_finds_the_twin_uses_each_fake_once_and_refuses() -> None:
         evaluate.match(pool, pool, seed=0, by=["weight"])
 
 
+def test_shortcuts_over_groups_are_not_misled_by_twins() -> None:
+    """One photograph of each kind in each room: who learned one knows its twin, the wrong way round."""
+    room = torch.rand(180, 1, 12, 12, generator=device.generator(0))
+    grain = torch.rand(2, 180, 1, 12, 12, generator=device.generator(1))
+    real, fake = 0.9 * room + 0.1 * grain
+    group = torch.arange(180).repeat(2)
+    frame = {"frame": evaluate.SHORTCUTS["frame"]}
+    assert evaluate.shortcut_auc(real, fake, seed=0, features=frame)["frame"].high < 0.5
+    found = evaluate.shortcut_auc(real, fake, seed=0, features=frame, groups=group)["frame"]
+    assert found.low <= 0.5 <= found.high
+    level = evaluate.shortcut_auc(real, 0.6 * fake, seed=0, groups=group)["level"]
+    assert level.low > 0.6  # what is really there is still found
+    # The halves are those of split_by_group, and the interval is over groups.
+    learn, judge = evaluate.split_by_group(group, (0.5, 0.5), seed=0)
+    assert not set(group[learn].tolist()) & set(group[judge].tolist())
+    scores = torch.cat([real, 0.6 * fake]).flatten(1).mean(dim=1)[judge]
+    labels = (judge >= 180).long()
+    assert level == evaluate.report(1 - scores, labels, groups=group[judge]).auc
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        torch.arange(59),
+        torch.arange(60).float(),
+        torch.arange(60)[None],
+        torch.zeros(60).long(),
+        torch.arange(60) // 30,
+    ],
+    ids=["length", "dtype", "shape", "one group", "a group per kind"],
+)
+def test_shortcut_auc_refuses_groups(groups: Tensor) -> None:
+    with pytest.raises(ValueError, match="group"):
+        evaluate.shortcut_auc(strokes(30), strokes(30), seed=0, groups=groups)
+
+
 def test_shortcut_auc_refuses() -> None:
     with pytest.raises(ValueError, match="20 images"):
         evaluate.shortcut_auc(strokes(10), strokes(30), seed=0)

@@ -423,6 +423,7 @@ def shortcut_auc(
     seed: int,
     features: Mapping[str, Callable[[Tensor], Tensor]] = SHORTCUTS,
     level: float = 0.95,
+    groups: Tensor | None = None,
 ) -> dict[str, Estimate]:
     """Return the AUC of detectors that are shown only what says nothing about how an image was made.
 
@@ -430,10 +431,12 @@ def shortcut_auc(
     ``fake`` (N, C, H, W) and measured on the other. An interval that lies above 0.5 is a way to look
     right for the wrong reason: it has to be removed from the images before a detector's own AUC means
     anything. Of twenty intervals of 95 % one misses by chance; whoever tries that many asks for a higher
-    ``level``.
+    ``level``. ``groups``: integers (N_real + N_fake,), the person or source of each image, the real
+    ones first; whole groups then go to one half, and the intervals are over groups. Twins in both
+    halves, one of each kind, would push the AUC below chance.
 
-    Raises ``ValueError`` for images of different or wrong shape or range, fewer than 20 of a kind, or a
-    level out of range.
+    Raises ``ValueError`` for images of different or wrong shape or range, fewer than 20 of a kind, a
+    level out of range, and groups of another shape or dtype or that leave a half without a kind.
     Source: Geirhos et al. (2020) on shortcuts; Grommelt et al. (2024) on two of them in this field.
     """
     from sklearn.linear_model import LogisticRegression
@@ -450,19 +453,29 @@ def shortcut_auc(
     generator = torch.Generator().manual_seed(seed)
     x = torch.cat([real, fake])
     labels = torch.cat([torch.zeros(len(real)), torch.ones(len(fake))]).long()
-    fit, held = [], []
-    for start, count in ((0, len(real)), (len(real), len(fake))):
-        order = start + torch.randperm(count, generator=generator)
-        fit.append(order[: count // 2])
-        held.append(order[count // 2 :])
-    learn, judge = torch.cat(fit), torch.cat(held)
+    if groups is not None:
+        _check_integers("groups", groups)
+        if len(groups) != len(x):
+            raise ValueError(f"groups: expected {len(x)}, one per image, got {len(groups)}")
+        learn, judge = split_by_group(groups, (0.5, 0.5), seed=seed)
+        if any(len(labels[half].unique()) < 2 for half in (learn, judge)):
+            raise ValueError("groups: expected real and fake images in both halves of the groups")
+    else:
+        fit, held = [], []
+        for start, count in ((0, len(real)), (len(real), len(fake))):
+            order = start + torch.randperm(count, generator=generator)
+            fit.append(order[: count // 2])
+            held.append(order[count // 2 :])
+        learn, judge = torch.cat(fit), torch.cat(held)
+    member = None if groups is None else groups.cpu()[judge]
     found = {}
     for name, feature in features.items():
         f = feature(x).cpu().double().numpy()
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
         model.fit(f[learn.numpy()], labels[learn].numpy())
         scores = torch.from_numpy(model.predict_proba(f[judge.numpy()])[:, 1])
-        found[name] = report(scores, labels[judge], level=level, seed=seed).auc
+        held_out = report(scores, labels[judge], groups=member, level=level, seed=seed)
+        found[name] = held_out.auc
     return found
 
 

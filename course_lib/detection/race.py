@@ -233,7 +233,7 @@ def spectral_distance(fake: Tensor, wanted: Tensor) -> Tensor:
     the spectrum of photographs.
 
     Raises ``ValueError`` for another shape or range, or a wanted spectrum of another length.
-    Source: after Durall, Keuper and Keuper 2020, section 4.2, whose distance is a cross-entropy of
+    Source: after Durall, Keuper and Keuper 2020, section 4, whose distance is a cross-entropy of
     normalised spectra.
     """
     profile = spectrum_features(fake).mean(dim=0)

@@ -1,7 +1,8 @@
 """The race: what each move costs, and which detectors still catch the fakes after it.
 
-A row is a move of the attacker: the 175 test fakes after it, judged by every detector at the threshold
-that accuses one real validation portrait in 20. ``course train race-moves`` trains those who move.
+A row is a move of the attacker: the 175 test fakes after it (the tuned generator and the unseen one draw
+their own), judged by every detector at the threshold that accuses one real validation portrait in 20.
+``course train race-moves`` trains those who move.
 
 Chapter: book/detect/race.md
 """
