@@ -160,17 +160,8 @@ def report(
     Source: Efron and Tibshirani (1993), chapter 13, for the intervals.
     """
     _check_scores("scores", scores)
-    _check_integers("labels", labels)
-    if len(labels) != len(scores) or set(labels.unique().tolist()) != {0, 1}:
-        raise ValueError(
-            f"labels: expected {len(scores)} of 0 (real) and 1 (fake), both present; "
-            f"got {len(labels)} of {labels.unique().tolist()[:5]}"
-        )
-    if float(scores.min()) < 0 or float(scores.max()) > 1:
-        raise ValueError(
-            f"scores: expected values in [0, 1], got [{float(scores.min()):.3g}, "
-            f"{float(scores.max()):.3g}]"
-        )
+    _check_labels(labels, len(scores))
+    _check_probabilities(scores)
     if not (0 < level < 1 and n >= 1) or math.isnan(threshold):
         raise ValueError(
             "level: expected a value in (0, 1), n: at least 1, threshold: a number; "
@@ -259,12 +250,7 @@ def operating_points(
     Source: Axelsson (2000) on base rates; Wilson (1927) for the intervals.
     """
     _check_scores("scores", scores)
-    _check_integers("labels", labels)
-    if len(labels) != len(scores) or set(labels.unique().tolist()) != {0, 1}:
-        raise ValueError(
-            f"labels: expected {len(scores)} of 0 (real) and 1 (fake), both present; "
-            f"got {len(labels)} of {labels.unique().tolist()[:5]}"
-        )
+    _check_labels(labels, len(scores))
     if math.isnan(threshold):
         raise ValueError("threshold: expected a number, got NaN")
     if not one_in or min(one_in) < 1:
@@ -317,17 +303,8 @@ def calibration(scores: Tensor, labels: Tensor, *, bins: int = 10) -> Calibratio
     Source: DeGroot and Fienberg (1983); Guo et al. (2017), section 2, "reliability diagrams".
     """
     _check_scores("scores", scores)
-    _check_integers("labels", labels)
-    if len(labels) != len(scores) or not set(labels.unique().tolist()) <= {0, 1}:
-        raise ValueError(
-            f"labels: expected {len(scores)} of 0 (real) and 1 (fake); "
-            f"got {len(labels)} of {labels.unique().tolist()[:5]}"
-        )
-    if float(scores.min()) < 0 or float(scores.max()) > 1:
-        raise ValueError(
-            f"scores: expected values in [0, 1], got [{float(scores.min()):.3g}, "
-            f"{float(scores.max()):.3g}]"
-        )
+    _check_labels(labels, len(scores), both=False)
+    _check_probabilities(scores)
     if bins < 1:
         raise ValueError(f"bins: expected at least 1, got {bins}")
     s, y = scores.detach().double().cpu(), labels.cpu()
@@ -521,6 +498,22 @@ def _check_scores(name: str, scores: Tensor) -> None:
         )
     if not bool(scores.isfinite().all()):
         raise ValueError(f"{name}: expected finite scores, got NaN or infinity")
+
+
+def _check_probabilities(scores: Tensor) -> None:
+    low, high = float(scores.min()), float(scores.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"scores: expected values in [0, 1], got [{low:.3g}, {high:.3g}]")
+
+
+def _check_labels(labels: Tensor, n: int, *, both: bool = True) -> None:
+    _check_integers("labels", labels)
+    kinds = set(labels.unique().tolist())
+    if len(labels) != n or (kinds != {0, 1} if both else not kinds <= {0, 1}):
+        raise ValueError(
+            f"labels: expected {n} of 0 (real) and 1 (fake){', both present' if both else ''}; "
+            f"got {len(labels)} of {sorted(kinds)[:5]}"
+        )
 
 
 def _check_integers(name: str, values: Tensor) -> None:

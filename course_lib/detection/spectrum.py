@@ -58,8 +58,8 @@ def azimuthal_average(s: Tensor) -> Tensor:
     from 0 to the corner at :math:`R - 1 \approx n / \sqrt{2}`; the sides of the square are at n / 2.
 
     ``s``: as ``power_spectrum`` returns it. Raises ``ValueError`` for another shape.
-    Source: Durall, Keuper and Keuper (2020), equation 6, with the mean over each ring in place of the
-    integral along it.
+    Source: Durall, Keuper and Keuper (2020), with the mean over each ring in place of the integral
+    along it.
     """
     if s.ndim != 3 or s.shape[1] != s.shape[2] or s.numel() == 0:
         raise ValueError(f"s: expected square spectra (N, n, n), N > 0; got {tuple(s.shape)}")
@@ -127,8 +127,8 @@ def dct_features(x: Tensor, *, block: int = 8) -> Tensor:
     waves down and l across.
 
     Raises ``ValueError`` for another shape or range, and for a block that does not divide it.
-    Source: Frank et al. (2020), section 4.1, who take the logarithm of whole images' DCT; the mean
-    over blocks is for small data sets.
+    Source: Frank et al. (2020), who take the logarithm of whole images' DCT; the mean over blocks is
+    for small data sets.
     """
     check_images(x)
     if block < 2 or x.shape[2] % block or x.shape[3] % block:
@@ -208,8 +208,8 @@ class LinearDetector(Standardised):
 class SpectrumDetector(LinearDetector):
     """The azimuthal average of the log spectrum, weighed: images (N, C, size, size) -> logit (N,).
 
-    Source: Durall, Keuper and Keuper (2020), section 5, with a logistic regression for their support
-    vector machine.
+    Source: Durall, Keuper and Keuper (2020), with a logistic regression for their support vector
+    machine.
     """
 
     def __init__(self, size: int = 64) -> None:
@@ -219,7 +219,7 @@ class SpectrumDetector(LinearDetector):
 class DCTDetector(LinearDetector):
     """The log mean square of each coefficient of ``block`` x ``block`` DCTs, weighed: -> logit (N,).
 
-    Source: Frank et al. (2020), section 4, with blocks in place of the whole image.
+    Source: Frank et al. (2020), with blocks in place of the whole image.
     """
 
     def __init__(self, block: int = 8) -> None:
