@@ -67,6 +67,40 @@ def _attack(body: str) -> dict[str, str]:
     return {"attack_detector": "def attack_detector(detector, x, eps):\n" + body}
 
 
+def _null(body: str) -> dict[str, str]:
+    head = "def null_experiment(fit, measure, train, train_labels, test, test_labels, trials, generator):\n"
+    return {"null_experiment": head + body}
+
+
+def _nulls(
+    *,
+    order: str = "torch.randperm(len(train_labels), generator=generator)",
+    rows: str = "train",
+    labels: str = "train_labels[p]",
+    rate: str = "measure(d(test), test_labels)",
+) -> dict[str, str]:
+    return _null(
+        "    rates = []\n"
+        "    for i in range(trials):\n"
+        f"        p = {order}\n"
+        f"        d = fit({rows}, {labels})\n"
+        f"        rates.append({rate})\n"
+        "    return rates\n"
+    )
+
+
+def _split(body: str) -> dict[str, str]:
+    return {"split_people": "def split_people(person, share, generator):\n" + body}
+
+
+def _threshold(body: str) -> dict[str, str]:
+    return {"threshold_at": "def threshold_at(real_scores, rate):\n" + body}
+
+
+def _alarms(body: str) -> dict[str, str]:
+    return {"false_alarms": "def false_alarms(score, threshold, images, changes):\n" + body}
+
+
 _GRADIENT = (
     "    images = x.clone().detach().requires_grad_(True)\n"
     "    detector(images).sum().backward()\n"
@@ -83,6 +117,10 @@ SPECTRUM = {"spectrum", "spectrum_level"}
 EER = {"eer", "eer_between", "eer_ties"}
 DETECTOR = {"detector_ranks", "detector_scales", "detector_constant", "detector_alone"}
 ATTACK = {"attack", "attack_range", "attack_leaves_x"}
+NULL = {"null_shuffled", "null_new", "null_measured"}
+SPLIT = {"split_apart", "split_share", "split_chance"}
+THRESHOLD = {"threshold", "threshold_ties"}
+ALARMS = {"alarms", "alarms_at"}
 
 WRONG: list[Wrong] = [
     Wrong(
@@ -416,6 +454,426 @@ WRONG: list[Wrong] = [
         "clearly worse than a logistic regression",
     ),
     Wrong(
+        "the test labels shuffled",
+        _null(
+            "    rates = []\n"
+            "    for _ in range(trials):\n"
+            "        shuffled = test_labels[torch.randperm(len(test_labels), generator=generator)]\n"
+            "        rates.append(measure(fit(train, train_labels)(test), shuffled))\n"
+            "    return rates\n"
+        ),
+        {"null_shuffled", "null_measured"},
+        "measure with the true ones",
+        on="null_measured",
+    ),
+    Wrong(
+        "training and test labels shuffled",
+        _nulls(
+            rate="measure(d(test), test_labels[torch.randperm(len(test), generator=generator)])"
+        ),
+        {"null_measured"},
+        "only training is shuffled",
+    ),
+    Wrong(
+        "images and labels shuffled together",
+        _nulls(rows="train[p]"),
+        {"null_shuffled"},
+        "each image still has its own label",
+    ),
+    Wrong(
+        "nothing shuffled",
+        _nulls(labels="train_labels"),
+        {"null_shuffled", "null_new"},
+        "fitted to the true training labels",
+        on="null_shuffled",
+    ),
+    Wrong(
+        "new labels from a coin",
+        _nulls(order="torch.randint(0, 2, train_labels.shape, generator=generator)", labels="p"),
+        {"null_shuffled"},
+        "permute the labels that there are",
+    ),
+    Wrong(
+        "labels drawn with replacement",
+        _nulls(order="torch.randint(len(train), (len(train),), generator=generator)"),
+        {"null_shuffled"},
+        "permute the labels that there are",
+    ),
+    Wrong(
+        "labels turned round",
+        _nulls(labels="1 - train_labels"),
+        {"null_shuffled", "null_new"},
+        "Every trial is the same",
+        on="null_new",
+    ),
+    Wrong(
+        "one permutation for all trials",
+        _null(
+            "    shuffled = train_labels[torch.randperm(len(train_labels), generator=generator)]\n"
+            "    return [measure(fit(train, shuffled)(test), test_labels) for _ in range(trials)]\n"
+        ),
+        {"null_new"},
+        "a new permutation in each",
+    ),
+    Wrong(
+        "fitted once",
+        _null(
+            "    shuffled = train_labels[torch.randperm(len(train_labels), generator=generator)]\n"
+            "    detector = fit(train, shuffled)\n"
+            "    return [measure(detector(test), test_labels) for _ in range(trials)]\n"
+        ),
+        NULL,
+        "Fit a new detector in every trial",
+    ),
+    Wrong(
+        "a generator of its own",
+        _nulls(order="torch.randperm(len(train), generator=torch.Generator().manual_seed(i))"),
+        {"null_new"},
+        "Another seed gives the same permutations",
+    ),
+    Wrong(
+        "the global generator",
+        _nulls(order="torch.randperm(len(train))"),
+        {"null_new"},
+        "take chance from the generator",
+    ),
+    Wrong(
+        "measured on the training images",
+        _nulls(rate="measure(d(train), train_labels)"),
+        {"null_new", "null_measured"},
+        "measured on the training images",
+        on="null_measured",
+    ),
+    Wrong(
+        "the mean alone",
+        {
+            "null_experiment": _nulls()["null_experiment"].replace(
+                "return rates", "return sum(rates) / trials"
+            )
+        },
+        {"null_measured"},
+        "one rate for each trial",
+    ),
+    Wrong(
+        "constants for rates",
+        _null("    return [0.5] * trials\n"),
+        NULL,
+        "Fit a new detector in every trial",
+    ),
+    Wrong(
+        "constants after all the work",
+        _nulls(rate="0.5 + 0 * measure(d(test), test_labels)"),
+        {"null_measured"},
+        "on the untouched test images",
+    ),
+    Wrong(
+        "by picture",
+        _split(
+            "    order = torch.randperm(len(person), generator=generator)\n"
+            "    mask = torch.zeros(len(person), dtype=torch.bool)\n"
+            "    mask[order[: round(share * len(person))]] = True\n"
+            "    return mask\n"
+        ),
+        {"split_apart", "split_share"},
+        "Draw people, not pictures",
+        on="split_apart",
+    ),
+    Wrong(
+        "a coin for each picture",
+        _split("    return torch.rand(len(person), generator=generator) < share\n"),
+        {"split_apart", "split_share"},
+        "Pictures were drawn, not people",
+        on="split_share",
+    ),
+    Wrong(
+        "the first people",
+        _split(
+            "    people = torch.unique(person)\n"
+            "    return torch.isin(person, people[: round(share * len(people))])\n"
+        ),
+        {"split_chance"},
+        "draw by chance",
+    ),
+    Wrong(
+        "the generator's seed, again and again",
+        _split(
+            "    people = np.unique(person.numpy())\n"
+            "    rng = np.random.default_rng(generator.initial_seed())\n"
+            "    k = round(share * len(people))\n"
+            "    return torch.from_numpy(np.isin(person.numpy(), rng.permutation(people)[:k]))\n"
+        ),
+        {"split_chance"},
+        "let it run on",
+    ),
+    Wrong(
+        "the global generator for people",
+        _split(
+            "    people = person.unique()\n"
+            "    k = round(share * len(people))\n"
+            "    return torch.isin(person, people[torch.randperm(len(people))[:k]])\n"
+        ),
+        {"split_chance"},
+        "from the generator that is handed in",
+    ),
+    Wrong(
+        "a share of the pictures",
+        _split(
+            "    people = person.unique()\n"
+            "    mask = torch.zeros(len(person), dtype=torch.bool)\n"
+            "    for i in torch.randperm(len(people), generator=generator):\n"
+            "        if mask.sum() >= share * len(person):\n"
+            "            break\n"
+            "        mask |= person == people[i]\n"
+            "    return mask\n"
+        ),
+        {"split_share"},
+        "count people, not pictures",
+    ),
+    Wrong(
+        "ids taken for 0, 1, 2 and so on",
+        _split(
+            "    n = int(person.max()) + 1\n"
+            "    chosen = torch.randperm(n, generator=generator)[: round(share * n)]\n"
+            "    return torch.isin(person, chosen)\n"
+        ),
+        {"split_share"},
+        "The ids may be any integers",
+    ),
+    Wrong(
+        "the mask is for training",
+        _split(
+            "    people = person.unique()\n"
+            "    order = torch.randperm(len(people), generator=generator)\n"
+            "    chosen = people[order[: round(share * len(people))]]\n"
+            "    return ~torch.isin(person, chosen)\n"
+        ),
+        {"split_share"},
+        "the wrong way round",
+    ),
+    Wrong(
+        "number of people cut off",
+        _split(
+            "    people = person.unique()\n"
+            "    order = torch.randperm(len(people), generator=generator)\n"
+            "    return torch.isin(person, people[order[: int(share * len(people))]])\n"
+        ),
+        {"split_share"},
+        "cut off, not rounded",
+    ),
+    Wrong(
+        "a coin for each person",
+        _split(
+            "    people, member = torch.unique(person, return_inverse=True)\n"
+            "    return (torch.rand(len(people), generator=generator) < share)[member]\n"
+        ),
+        {"split_share"},
+        "not the share of the people",
+    ),
+    Wrong(
+        "people of pictures drawn by chance",
+        _split(
+            "    chosen, n = [], len(person.unique())\n"
+            "    for i in torch.randperm(len(person), generator=generator):\n"
+            "        if person[i] not in chosen and len(chosen) < round(share * n):\n"
+            "            chosen.append(person[i].item())\n"
+            "    return torch.isin(person, torch.tensor(chosen))\n"
+        ),
+        {"split_chance"},
+        "People with many pictures are drawn more often",
+    ),
+    Wrong(
+        "indices for a mask",
+        _split(
+            "    people = person.unique()\n"
+            "    order = torch.randperm(len(people), generator=generator)\n"
+            "    chosen = people[order[: round(share * len(people))]]\n"
+            "    return torch.isin(person, chosen).nonzero()[:, 0]\n"
+        ),
+        SPLIT,
+        "one truth value per picture",
+    ),
+    Wrong(
+        "everything for testing",
+        _split("    return torch.ones(len(person), dtype=torch.bool)\n"),
+        SPLIT,
+        "nothing is left to train on",
+    ),
+    Wrong(
+        "a quantile",
+        _threshold("    return torch.quantile(real_scores, 1 - rate).item()\n"),
+        THRESHOLD,
+        "A quantile between two scores",
+        on="threshold",
+    ),
+    Wrong(
+        "the quantile of the other end",
+        _threshold("    return float(torch.quantile(real_scores, rate))\n"),
+        THRESHOLD,
+        "not a low one",
+    ),
+    Wrong(
+        "as if an alarm were a score above the threshold",
+        _threshold(
+            "    s = real_scores.sort(descending=True).values\n"
+            "    return s[int(rate * len(s))].item()\n"
+        ),
+        THRESHOLD,
+        "A score equal to the threshold raises an alarm too",
+        on="threshold",
+    ),
+    Wrong(
+        "equal scores forgotten",
+        _threshold(
+            "    s = sorted(real_scores.tolist(), reverse=True)\n"
+            "    return s[int(rate * len(s)) - 1]\n"
+        ),
+        {"threshold_ties"},
+        "Equal scores raise an alarm together",
+    ),
+    Wrong(
+        "one alarm less than allowed",
+        _threshold(
+            "    s = real_scores.unique().flip(0)\n"
+            "    k = int(rate * len(real_scores))\n"
+            "    best = s[0]\n"
+            "    for t in s:\n"
+            "        if (real_scores >= t).sum() < k:\n"
+            "            best = t\n"
+            "    return float(best)\n"
+        ),
+        {"threshold"},
+        "The rate allows more alarms",
+    ),
+    Wrong(
+        "above everything",
+        _threshold("    return real_scores.max().item() + 1\n"),
+        THRESHOLD,
+        "The rate allows more alarms",
+    ),
+    Wrong(
+        "a share of the range",
+        _threshold(
+            "    low, high = real_scores.min(), real_scores.max()\n"
+            "    return float(low + (1 - rate) * (high - low) * 2)\n"
+        ),
+        THRESHOLD,
+        "The rate allows more alarms",
+    ),
+    Wrong(
+        "a new threshold after each change",
+        _alarms(
+            "    rate = (score(images) >= threshold).float().mean().item()\n"
+            "    found = {}\n"
+            "    for name, change in changes.items():\n"
+            "        s = score(change(images))\n"
+            "        k = round(rate * len(s))\n"
+            "        t = s.sort(descending=True).values[k - 1]\n"
+            "        found[name] = k / len(s)\n"
+            "    return found\n"
+        ),
+        ALARMS,
+        "keep the threshold where it was",
+        on="alarms",
+    ),
+    Wrong(
+        "above the threshold",
+        _alarms(
+            "    return {n: (score(c(images)) > threshold).float().mean().item() "
+            "for n, c in changes.items()}\n"
+        ),
+        {"alarms_at"},
+        "A score equal to the threshold",
+    ),
+    Wrong(
+        "counts",
+        _alarms(
+            "    return {n: (score(c(images)) >= threshold).sum().item() for n, c in changes.items()}\n"
+        ),
+        ALARMS,
+        "These are counts",
+        on="alarms",
+    ),
+    Wrong(
+        "alarms in per cent",
+        _alarms(
+            "    return {n: 100 * (score(c(images)) >= threshold).float().mean().item() "
+            "for n, c in changes.items()}\n"
+        ),
+        ALARMS,
+        "In per cent",
+        on="alarms",
+    ),
+    Wrong(
+        "one change after the other",
+        _alarms(
+            "    found = {}\n"
+            "    for name, change in changes.items():\n"
+            "        images = change(images)\n"
+            "        found[name] = float((score(images) >= threshold).float().mean())\n"
+            "    return found\n"
+        ),
+        {"alarms"},
+        "make each to the original images",
+    ),
+    Wrong(
+        "the images as they were",
+        _alarms(
+            "    share = float((score(images) >= threshold).float().mean())\n"
+            "    return {name: share for name in changes}\n"
+        ),
+        ALARMS,
+        "score the changed images",
+        on="alarms_at",
+    ),
+    Wrong(
+        "those that are newly accused",
+        _alarms(
+            "    before = score(images) >= threshold\n"
+            "    found = {}\n"
+            "    for name, change in changes.items():\n"
+            "        after = score(change(images)) >= threshold\n"
+            "        found[name] = (after & ~before).float().mean().item()\n"
+            "    return found\n"
+        ),
+        ALARMS,
+        "every real image accused counts",
+        on="alarms",
+    ),
+    Wrong(
+        "the share that is spared",
+        _alarms(
+            "    return {n: (score(c(images)) < threshold).float().mean().item() "
+            "for n, c in changes.items()}\n"
+        ),
+        ALARMS,
+        "the share that is spared",
+        on="alarms",
+    ),
+    Wrong(
+        "the change made to the scores",
+        _alarms(
+            "    s = score(images)\n"
+            "    return {n: (c(s) >= threshold).float().mean().item() for n, c in changes.items()}\n"
+        ),
+        ALARMS,
+        "The values are not those of the formula.",
+        on="alarms",
+    ),
+    Wrong(
+        "mean scores",
+        _alarms("    return {n: score(c(images)).mean().item() for n, c in changes.items()}\n"),
+        ALARMS,
+        "The values are not those of the formula.",
+        on="alarms",
+    ),
+    Wrong(
+        "nobody is ever accused",
+        _alarms("    return dict.fromkeys(changes, 0.0)\n"),
+        ALARMS,
+        "The share is the same after every change",
+        on="alarms",
+    ),
+    Wrong(
         "uphill",
         _attack(_GRADIENT + "    return (x + eps * g.sign()).clamp(0, 1)\n"),
         {"attack"},
@@ -641,6 +1099,130 @@ RIGHT: list[Right] = [
             "        w = w - torch.linalg.solve(H, X.T @ (p - y) + 1e-2 * w)\n"
             "    return lambda f: design(f) @ w\n"
         },
+    ),
+    Right(
+        "labels cloned, shuffled with NumPy's indices from torch, rates as a tensor",
+        _null(
+            "    out = torch.zeros(trials, dtype=torch.float64)\n"
+            "    labels = train_labels.clone()\n"
+            "    for i in range(trials):\n"
+            "        print('null', i)\n"
+            "        labels = labels[torch.randperm(labels.numel(), generator=generator)]\n"
+            "        scores = torch.as_tensor(fit(train.clone(), labels)(test)).detach()\n"
+            "        out[i] = measure(scores, test_labels)\n"
+            "    return out\n"
+        ),
+    ),
+    Right(
+        "argsort of random numbers, in a helper and a comprehension",
+        _null(
+            "    def once():\n"
+            "        order = torch.rand(len(train_labels), generator=generator).argsort()\n"
+            "        return measure(fit(train, train_labels.index_select(0, order))(test), test_labels)\n"
+            "    return [once() for _ in range(trials)]\n"
+        ),
+    ),
+    Right(
+        "Fisher and Yates, all fits first",
+        _null(
+            "    detectors = []\n"
+            "    for _ in range(trials):\n"
+            "        y = train_labels.tolist()\n"
+            "        for i in range(len(y) - 1, 0, -1):\n"
+            "            j = int(torch.randint(i + 1, (1,), generator=generator))\n"
+            "            y[i], y[j] = y[j], y[i]\n"
+            "        detectors.append(fit(train, torch.tensor(y, dtype=train_labels.dtype)))\n"
+            "    return np.array([measure(d(test), test_labels) for d in detectors])\n"
+        ),
+    ),
+    Right(
+        "the images permuted, the labels left: the same pairs",
+        _nulls(rows="train[p]", labels="train_labels"),
+    ),
+    Right(
+        "people by inverse, ranks of random numbers",
+        _split(
+            "    people, member = person.unique(return_inverse=True)\n"
+            "    n = len(people)\n"
+            "    rank = torch.rand(n, generator=generator).argsort().argsort()\n"
+            "    return (rank < int(share * n + 0.5))[member]\n"
+        ),
+    ),
+    Right(
+        "sets, lists and random.Random, picture by picture",
+        _split(
+            "    import random\n"
+            "    rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))\n"
+            "    people = sorted(set(person.tolist()))\n"
+            "    chosen = set(rng.sample(people, k=round(share * len(people))))\n"
+            "    return torch.tensor([p in chosen for p in person.tolist()])\n"
+        ),
+    ),
+    Right(
+        "NumPy, the last of a permutation",
+        _split(
+            "    ids = np.unique(person.numpy())\n"
+            "    k = int(np.rint(share * ids.size))\n"
+            "    if k == 0:\n"
+            "        return torch.zeros_like(person, dtype=torch.bool)\n"
+            "    order = torch.randperm(ids.size, generator=generator).numpy()\n"
+            "    return torch.from_numpy(np.isin(person.numpy(), ids[order[-k:]]))\n"
+        ),
+    ),
+    Right(
+        "the lowest score that keeps to the rate",
+        _threshold(
+            "    best = None\n"
+            "    for t in sorted(set(real_scores.tolist()), reverse=True):\n"
+            "        if sum(s >= t for s in real_scores.tolist()) <= rate * len(real_scores):\n"
+            "            best = t\n"
+            "    return float('inf') if best is None else best\n"
+        ),
+    ),
+    Right(
+        "just above the first that must not",
+        _threshold(
+            "    first = torch.sort(real_scores).values[-1 - math.floor(rate * len(real_scores))]\n"
+            "    return torch.nextafter(first, torch.tensor(math.inf))\n"
+        ),
+    ),
+    Right(
+        "half way between two distinct scores",
+        _threshold(
+            "    s = np.sort(real_scores.double().numpy())[::-1]\n"
+            "    barred = s[int(np.floor(rate * len(s)))]\n"
+            "    above = s[s > barred]\n"
+            "    return (barred + above.min()) / 2 if len(above) else barred + 1\n"
+        ),
+    ),
+    Right(
+        "image by image",
+        _alarms(
+            "    result = dict()\n"
+            "    for name in changes:\n"
+            "        hits = 0\n"
+            "        for i in range(len(images)):\n"
+            "            if score(changes[name](images[i : i + 1])).item() >= threshold:\n"
+            "                hits += 1\n"
+            "        result[name] = hits / len(images)\n"
+            "    return result\n"
+        ),
+    ),
+    Right(
+        "one minus those spared, tensors as values",
+        _alarms(
+            "    spared = {n: torch.lt(score(f(images.clone())), threshold) "
+            "for n, f in changes.items()}\n"
+            "    return {n: 1 - s.double().mean() for n, s in spared.items()}\n"
+        ),
+    ),
+    Right(
+        "NumPy, counted and divided",
+        _alarms(
+            "    with torch.no_grad():\n"
+            "        table = {k: np.asarray(score(v(images))) for k, v in changes.items()}\n"
+            "    return {k: np.count_nonzero(s >= threshold) / s.size for k, s in table.items()}\n"
+        ),
     ),
     Right(
         "the loss towards 'real', autograd, min and max",

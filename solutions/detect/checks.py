@@ -1,4 +1,4 @@
-"""Hidden checks of the assignment on a spectral detector, its error rate and an attack on it."""
+"""Hidden checks of the assignment on a spectral detector, its error, its protocol and an attack."""
 
 from __future__ import annotations
 
@@ -451,6 +451,485 @@ def _judge_alone(sent: Sent, got: Answer) -> str | None:
     return None
 
 
+# Split by person ------------------------------------------------------------------------------------
+
+SPLITS = 6
+DRAWS = 30
+SHARES = ("low", "high", "low again", "high again")
+
+
+def _album(rng: np.random.Generator, people: np.ndarray, heavy: int) -> np.ndarray:
+    """Return who is in each picture, in random order: a few people are in many, the others in few."""
+    counts = rng.integers(2, 5, size=len(people))
+    counts[rng.permutation(len(people))[:heavy]] = rng.integers(18, 24, size=heavy)
+    return rng.permutation(np.repeat(people, counts)).astype(np.int64)
+
+
+def _draw_album(rng: np.random.Generator) -> dict[str, Any]:
+    # Ids that run from 0 on: others are asked for apart.
+    n = int(rng.integers(10, 15))
+    return {
+        "person": _album(rng, rng.permutation(n), 2),
+        "share": round(float(rng.uniform(0.25, 0.4)), 3),
+        "seed": int(rng.integers(2**31)),
+        "draws": SPLITS,
+    }
+
+
+def _draw_often(rng: np.random.Generator) -> dict[str, Any]:
+    return _draw_album(rng) | {"draws": DRAWS}
+
+
+def _draw_shares(rng: np.random.Generator) -> dict[str, Any]:
+    """Any ids, and two shares: one is rounded down, the other up."""
+    n = int(rng.integers(11, 16))
+    ids = np.concatenate(
+        [rng.choice(900, size=n // 2, replace=False) - 950, 50 + rng.choice(900, size=n - n // 2)]
+    )
+    people = np.unique(ids)
+    n, k = len(people), int(rng.integers(2, 4))
+    return {
+        "person": _album(rng, people, 3),
+        "low": round((k + float(rng.uniform(0.15, 0.3))) / n, 4),
+        "high": round((k + float(rng.uniform(0.7, 0.85))) / n, 4),
+        "seed": int(rng.integers(2**31)),
+    }
+
+
+def _splits(sent: Sent) -> list[str]:
+    return [f"split {i + 1}" for i in range(sent["draws"])]
+
+
+def _by_people(person: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the share of each person's pictures that is for testing, people in ascending order."""
+    _, member = np.unique(person, return_inverse=True)
+    chosen = np.asarray(mask).astype(np.float64)
+    return np.bincount(member, chosen) / np.bincount(member)
+
+
+NONE = (
+    "No picture is for testing. The ids may be any integers: which people are there, and how many?"
+)
+ALL = "Every picture is for testing: nothing is left to train on."
+
+
+def _no_split(masks: np.ndarray) -> str | None:
+    """Say why masks (K, N) are none; now and then a side may be empty."""
+    if not np.isin(masks, (0, 1)).all():
+        return "Return one truth value per picture: True for testing."
+    if masks.any(1).mean() < 0.5:
+        return NONE
+    return ALL if masks.all(1).mean() > 0.5 else None
+
+
+def _judge_apart(sent: Sent, got: Answer) -> str | None:
+    masks = np.stack([got[name] for name in _splits(sent)])
+    wrong = _no_split(masks)
+    if wrong is not None:
+        return wrong
+    for mask in masks:
+        shares = _by_people(sent["person"], mask)
+        if ((shares > 0) & (shares < 1)).any():
+            return (
+                "Somebody has pictures on both sides. Draw people, not pictures, and take all the "
+                "pictures of those drawn."
+            )
+    return None
+
+
+def _judge_share(sent: Sent, got: Answer) -> str | None:
+    n = len(np.unique(sent["person"]))
+    masks = np.stack([got[name] for name in SHARES])
+    wrong = _no_split(masks)
+    if wrong is not None:
+        return wrong
+    shares = [sent[name.split()[0]] for name in SHARES]
+    mixed = [_by_people(sent["person"], mask) for mask in masks]
+    tested = [int((part > 0).sum()) for part in mixed]
+    wanted = [round(share * n) for share in shares]
+    if tested == wanted:
+        return None
+    if any(((part > 0) & (part < 1)).any() for part in mixed):
+        return "Pictures were drawn, not people, so hardly anybody is left out of the test."
+    if tested == [n - k for k in wanted]:
+        return "It is the wrong way round: True marks the pictures for testing."
+    if tested == [int(share * n) for share in shares]:
+        return "The number of people was cut off, not rounded to the nearest whole number."
+    if tested == [int(np.ceil(share * n)) for share in shares]:
+        return "The number of people was rounded up, not to the nearest whole number."
+    return (
+        "The number of people for testing is not the share of the people: count people, not pictures. "
+        "The ids may be any integers."
+    )
+
+
+def _judge_chance(sent: Sent, got: Answer) -> str | None:
+    masks = np.stack([got[name] for name in _splits(sent)])
+    wrong = _no_split(masks)
+    if wrong is not None:
+        return wrong
+    if (masks == masks[0]).all():
+        return "The same pictures in every split: draw by chance, from the generator, and let it run on."
+    if not np.array_equal(got["again"], masks[0]):
+        return (
+            "The same seed gives another split: take chance from the generator that is handed in."
+        )
+    drawn = np.stack([_by_people(sent["person"], mask) for mask in masks])
+    if len(np.unique(drawn, axis=0)) < 5 or (drawn.max(0) == 0).sum() > 2:
+        return "Some people are never for testing: everybody should have the same chance."
+    heavy = np.argsort(np.bincount(np.unique(sent["person"], return_inverse=True)[1]))[-2:]
+    if drawn[:, heavy].mean() - drawn.mean() > 0.35:
+        return (
+            "People with many pictures are drawn more often: everybody should have the same chance."
+        )
+    return None
+
+
+def _mask_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    return {name: sent["person"].shape for name in _splits(sent)}
+
+
+def _other_length(sent: Sent, got: Answer, _: Answer) -> bool:
+    return any(array.shape != sent["person"].shape for array in got.values())
+
+
+MASK = Mistake("Return one truth value per picture, True for testing.", seen=_other_length)
+
+# Threshold and false alarms -------------------------------------------------------------------------
+
+
+def _draw_threshold(rng: np.random.Generator) -> dict[str, Any]:
+    """Scores without ties; the number allowed is far from a whole one."""
+    while True:
+        n, rate = int(rng.integers(30, 70)), round(float(rng.uniform(0.04, 0.2)), 3)
+        scores = rng.uniform(-1, 1) + rng.uniform(0.5, 3) * rng.normal(size=n)
+        part = rate * n % 1
+        if (
+            rate * n > 1
+            and rate + 0.05 < part < 0.8
+            and np.diff(np.sort(scores)).min() > 1e-4
+            and scores.std() > 0.3
+        ):
+            return {"scores": scores.astype(np.float32), "rate": rate}
+
+
+def _draw_threshold_ties(rng: np.random.Generator) -> dict[str, Any]:
+    """The last score that is allowed and the first that is not are equal."""
+    while True:
+        n, rate = int(rng.integers(30, 60)), round(float(rng.uniform(0.2, 0.4)), 3)
+        scores = rng.integers(-4, 8, size=n) / 4 + float(rng.integers(-3, 4))
+        falling, allowed = np.sort(scores)[::-1], int(rate * n)
+        if (
+            falling[allowed - 1] == falling[allowed]
+            and (scores > falling[allowed]).any()
+            and 0.2 < rate * n % 1 < 0.8
+        ):
+            return {"scores": scores.astype(np.float32), "rate": rate}
+
+
+def _threshold_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    return {"threshold": ()}
+
+
+def _judge_threshold(sent: Sent, got: Answer) -> str | None:
+    scores, t = np.asarray(sent["scores"], dtype=np.float64), float(got["threshold"])
+    allowed = sent["rate"] * len(scores)
+    best = max(int((scores >= u).sum()) for u in scores if (scores >= u).sum() <= allowed)
+    alarms, above = int((scores >= t).sum()), int((scores > t).sum())
+    if alarms == best:
+        return None
+    if alarms < best:
+        return "The rate allows more alarms than there are at this threshold."
+    if above == best and len(np.unique(scores)) == len(scores):
+        return (
+            "A score equal to the threshold raises an alarm too: the threshold lies on the first "
+            "score that should not."
+        )
+    if alarms > len(scores) / 2:
+        return "Most real images raise an alarm: a high score is suspicious, not a low one."
+    if len(np.unique(scores)) < len(scores):
+        return (
+            "Equal scores raise an alarm together, and so does a score equal to the threshold: with "
+            "them, there are more alarms than the rate allows."
+        )
+    return (
+        "There are more alarms than the rate allows. A quantile between two scores may be on the wrong "
+        "side of one: count."
+    )
+
+
+def _not_one_number(sent: Sent, got: Answer, _: Answer) -> bool:
+    return any(array.size != 1 for array in got.values())
+
+
+def _linear(rng: np.random.Generator, changes: int) -> dict[str, Any]:
+    """Return images, an exact linear score, changes, and a threshold that no score reaches exactly."""
+    n, size = int(rng.integers(21, 32)), int(rng.integers(2, 4))
+    images = rng.integers(0, 17, size=(n, size, size)) / 16
+    weight = rng.integers(-4, 9, size=size * size)
+    start = np.quantile(_scores_of(images, weight), rng.uniform(0.4, 0.7))
+    return {
+        "images": images.astype(np.float32),
+        "weight": weight.astype(np.float32),
+        "threshold": float(np.round(start * 16) / 16 + 1 / 128),
+        "scale": rng.choice([0.5, 0.75, 1.25, 1.5], size=changes, replace=False).astype(np.float32),
+        "shift": (rng.integers(-2, 3, size=changes) / 8).astype(np.float32),
+    }
+
+
+def _draw_alarms(rng: np.random.Generator) -> dict[str, Any]:
+    """Shares that tell known mistakes from what is right."""
+    while True:
+        sent = _linear(rng, 4)
+        want = _alarms(**sent)["shares"]
+        if len(np.unique(want)) < 3 or want.min() < 0.04 or want.max() > 0.96:
+            continue
+        others = (_chained, _unchanged, _newly, _changed_verdicts)
+        if all(np.abs(want - other(**sent)["shares"]).max() > 0.01 for other in others):
+            return sent
+
+
+def _draw_at_threshold(rng: np.random.Generator) -> dict[str, Any]:
+    """One change, after which some scores are the threshold itself."""
+    while True:
+        sent = _linear(rng, 1)
+        sent["threshold"] = float(rng.choice(_changed(**sent)[0]))
+        want = float(_alarms(**sent)["shares"][0])
+        if 0.1 < want < 0.9 and abs(want - float(_unchanged(**sent)["shares"][0])) > 0.01:
+            return sent
+
+
+def _scores_of(images: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return np.asarray(images, dtype=np.float64).reshape(len(images), -1) @ np.asarray(
+        weight, dtype=np.float64
+    )
+
+
+def _changed(
+    images: np.ndarray,
+    weight: np.ndarray,
+    threshold: float,
+    scale: np.ndarray,
+    shift: np.ndarray,
+) -> np.ndarray:
+    """Return the scores (K, N) after each of the changes."""
+    x = np.asarray(images, dtype=np.float64)
+    return np.stack(
+        [_scores_of(float(a) * x + float(b), weight) for a, b in zip(scale, shift, strict=True)]
+    )
+
+
+def _alarms(**sent: Any) -> Answer:
+    return {"shares": (_changed(**sent) >= sent["threshold"]).mean(1)}
+
+
+def _strictly(**sent: Any) -> Answer:
+    return {"shares": (_changed(**sent) > sent["threshold"]).mean(1)}
+
+
+def _spared(**sent: Any) -> Answer:
+    return {"shares": (_changed(**sent) < sent["threshold"]).mean(1)}
+
+
+def _counted(**sent: Any) -> Answer:
+    return {"shares": (_changed(**sent) >= sent["threshold"]).sum(1)}
+
+
+def _per_cent(**sent: Any) -> Answer:
+    return {"shares": 100 * _alarms(**sent)["shares"]}
+
+
+def _unchanged(**sent: Any) -> Answer:
+    """Return the share before any change: also what a threshold chosen anew would give."""
+    before = _scores_of(sent["images"], sent["weight"]) >= sent["threshold"]
+    return {"shares": np.full(len(sent["scale"]), before.mean())}
+
+
+def _newly(**sent: Any) -> Answer:
+    before = _scores_of(sent["images"], sent["weight"]) >= sent["threshold"]
+    return {"shares": ((_changed(**sent) >= sent["threshold"]) & ~before).mean(1)}
+
+
+def _changed_verdicts(**sent: Any) -> Answer:
+    before = _scores_of(sent["images"], sent["weight"]) >= sent["threshold"]
+    return {"shares": ((_changed(**sent) >= sent["threshold"]) != before).mean(1)}
+
+
+def _chained(**sent: Any) -> Answer:
+    x, shares = np.asarray(sent["images"], dtype=np.float64), []
+    for a, b in zip(sent["scale"], sent["shift"], strict=True):
+        x = float(a) * x + float(b)
+        shares.append((_scores_of(x, sent["weight"]) >= sent["threshold"]).mean())
+    return {"shares": np.asarray(shares)}
+
+
+#: What may go wrong in either check of the alarms.
+ALARM_MISTAKES = (
+    Mistake("These are counts: divide by the number of images.", _counted),
+    Mistake("In per cent; a share between 0 and 1 is asked for.", _per_cent),
+    Mistake("That is the share that is spared. An alarm is a score >= the threshold.", _spared),
+    Mistake("Only those newly accused are counted: every real image accused counts.", _newly),
+    Mistake(
+        "These are changed verdicts: the share of images that raise an alarm is asked for.",
+        _changed_verdicts,
+    ),
+)
+FIXED = Mistake(
+    "The share is the same after every change, as if nothing had been done: score the changed images, "
+    "and keep the threshold where it was. A new threshold after each change hides the harm.",
+    seen=lambda sent, got, want: bool(np.ptp(got["shares"]) < 1e-6),
+)
+
+# Null experiment ------------------------------------------------------------------------------------
+
+TRIALS = 5
+
+
+def _draw_null(rng: np.random.Generator) -> dict[str, Any]:
+    n, m, columns = int(rng.integers(22, 28)), int(rng.integers(8, 13)), int(rng.integers(2, 4))
+    fake, tested = int(rng.integers(7, 10)), int(rng.integers(3, 6))
+    train = rng.normal(size=(n, columns)) * 0.3
+    return {
+        "train": train.astype(np.float32),
+        "train_labels": rng.permutation(np.repeat([0, 1], [n - fake, fake])).astype(np.int64),
+        "test": rng.normal(size=(m, columns)).astype(np.float32),
+        "test_labels": rng.permutation(np.repeat([0, 1], [m - tested, tested])).astype(np.int64),
+        "trials": TRIALS,
+        "seed": int(rng.integers(2**30)),
+    }
+
+
+def _paired(sent: Sent, rows: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """Return the label (N,) that each training image got, in the images' own order."""
+    train = np.asarray(sent["train"], dtype=np.float64)
+    far = np.abs(train[:, None] - rows[None]).max(2)
+    place = far.argmin(1)
+    if far.min(1).max() > 1e-5 or len(np.unique(place)) < len(train):
+        return None
+    return labels[place]
+
+
+def _judge_shuffled(sent: Sent, got: Answer) -> str | None:
+    truth = np.asarray(sent["train_labels"], dtype=np.float64)
+    found = [
+        _paired(sent, rows, labels) for rows, labels in zip(got["rows"], got["labels"], strict=True)
+    ]
+    paired = [labels for labels in found if labels is not None]
+    if len(paired) < len(found):
+        return "The training images were changed: fit on all of them, as they are."
+    if not all(np.isin(labels, (0, 1)).all() for labels in paired):
+        return "Some labels are neither 0 nor 1: shuffle the labels that there are."
+    if any(labels.sum() != truth.sum() for labels in paired):
+        return (
+            "There are other numbers of real and fake than before: permute the labels that there are, "
+            "do not draw new ones."
+        )
+    same = [np.array_equal(labels, truth) for labels in paired]
+    if not any(same):
+        return None
+    if not np.array_equal(got["labels"][int(np.argmax(same))], truth):
+        return (
+            "Images and labels were shuffled together: each image still has its own label, so nothing "
+            "was destroyed."
+        )
+    return "A detector was fitted to the true training labels: those are what has to be shuffled."
+
+
+def _judge_new(sent: Sent, got: Answer) -> str | None:
+    told = {
+        name: np.concatenate(
+            [got[f"{name} {key}"].reshape(TRIALS, -1) for key in ("rows", "labels", "asked")],
+            axis=1,
+        )
+        for name in ("first", "again", "other")
+    }
+    if (told["first"] == told["first"][0]).all():
+        return "Every trial is the same: a new permutation in each of them."
+    if len(np.unique(told["first"], axis=0)) < TRIALS:
+        return "Some trials are the same: a new permutation in each of them."
+    if not np.array_equal(told["first"], told["again"]):
+        return "The same seed gives other permutations: take chance from the generator."
+    if np.array_equal(told["first"], told["other"]):
+        return "Another seed gives the same permutations: take chance from the generator."
+    return None
+
+
+def _null_rates(sent: Sent, got: Answer, where: str, asked: np.ndarray) -> np.ndarray:
+    """Return the rates of the detectors that were fitted, on images ``where`` with labels ``asked``."""
+    x, rates = np.asarray(sent[where], dtype=np.float64), []
+    for rows, labels, truth in zip(got["rows"], got["labels"], asked, strict=True):
+        scores = x @ (rows.T @ (labels - labels.mean()))
+        rates.append((1 / (1 + np.exp((2 * truth - 1) * scores))).mean())
+    return np.asarray(rates)
+
+
+def _judge_measured(sent: Sent, got: Answer) -> str | None:
+    truth = np.broadcast_to(np.asarray(sent["test_labels"], dtype=np.float64), got["asked"].shape)
+    if not np.isin(got["labels"], (0, 1)).all() or np.ptp(got["labels"], axis=1).min() == 0:
+        return "A detector was fitted to something else than labels of both kinds."
+    if not np.array_equal(got["asked"], truth):
+        return (
+            "The test labels were changed: measure with the true ones, only training is shuffled."
+        )
+    want = _null_rates(sent, got, "test", truth)
+    if np.abs(got["rates"] - want).max() < 1e-4:
+        return None
+    if np.abs(got["rates"] - (1 - want)).max() < 1e-4:
+        return "That is one minus the error rate: return what measure says."
+    return (
+        "The rates are not those that each new detector has on the untouched test images: fit, score "
+        "the test features, measure, in every trial."
+    )
+
+
+def _null_shape(
+    train: np.ndarray, test: np.ndarray, trials: int, **_: Any
+) -> dict[str, tuple[int, ...]]:
+    return {
+        "rates": (trials,),
+        "rows": (trials, *train.shape),
+        "labels": (trials, len(train)),
+        "asked": (trials, len(test)),
+    }
+
+
+def _fitted_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        name: shape for name, shape in _null_shape(**sent).items() if name in ("rows", "labels")
+    }
+
+
+def _again_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    shapes = _null_shape(**sent)
+    return {
+        f"{name} {key}": shapes[key]
+        for name in ("first", "again", "other")
+        for key in ("rows", "labels", "asked")
+    }
+
+
+def _other_fits(sent: Sent, got: Answer, _: Answer) -> bool:
+    return any(len(got[name]) != sent["trials"] for name in got if name.endswith("rows"))
+
+
+def _other_rates(sent: Sent, got: Answer, _: Answer) -> bool:
+    return got["rates"].shape != (sent["trials"],)
+
+
+def _on_training(sent: Sent, got: Answer, _: Answer) -> bool:
+    return any(
+        got[name].ndim == 2 and got[name].shape[1] == len(sent["train"])
+        for name in got
+        if name.endswith("asked")
+    )
+
+
+REFIT = Mistake("Fit a new detector in every trial, once.", seen=_other_fits)
+ON_TRAINING = Mistake(
+    "That is measured on the training images, which says nothing: measure on the test images.",
+    seen=_on_training,
+)
+
 # Attack ---------------------------------------------------------------------------------------------
 
 
@@ -751,6 +1230,140 @@ CHECKS: list[Check] = [
         },
         mistakes=(SCORES,),
         trials=1,
+    ),
+    Check(
+        cell="check_null_experiment",
+        name="null_shuffled",
+        title="null_experiment: the training labels are permuted, and nothing else",
+        points=1,
+        probe="null_labels",
+        draw=_draw_null,
+        judge=_judge_shuffled,
+        shapes=_fitted_shape,
+        mistakes=(REFIT,),
+        trials=2,
+    ),
+    Check(
+        cell="check_null_experiment",
+        name="null_new",
+        title="null_experiment: anew in each trial, from the generator",
+        points=1,
+        probe="null_again",
+        draw=_draw_null,
+        judge=_judge_new,
+        shapes=_again_shape,
+        mistakes=(REFIT, ON_TRAINING),
+        trials=1,
+    ),
+    Check(
+        cell="check_null_experiment",
+        name="null_measured",
+        title="null_experiment: measured on the untouched test images",
+        points=1,
+        probe="null",
+        draw=_draw_null,
+        judge=_judge_measured,
+        shapes=_null_shape,
+        mistakes=(
+            REFIT,
+            ON_TRAINING,
+            Mistake("Return one rate for each trial, all of them.", seen=_other_rates),
+        ),
+        trials=2,
+    ),
+    Check(
+        cell="check_split_people",
+        name="split_apart",
+        title="split_people: nobody is on both sides",
+        points=2,
+        probe="split",
+        draw=_draw_album,
+        judge=_judge_apart,
+        shapes=_mask_shape,
+        mistakes=(MASK,),
+        trials=2,
+    ),
+    Check(
+        cell="check_split_people",
+        name="split_share",
+        title="split_people: a share of the people, whatever their ids",
+        points=1,
+        probe="split_twice",
+        draw=_draw_shares,
+        judge=_judge_share,
+        shapes=lambda person, **_: dict.fromkeys(SHARES, person.shape),
+        mistakes=(MASK,),
+    ),
+    Check(
+        cell="check_split_people",
+        name="split_chance",
+        title="split_people: by chance, with the same chance for everybody",
+        points=1,
+        probe="split_again",
+        draw=_draw_often,
+        judge=_judge_chance,
+        shapes=lambda **sent: _mask_shape(**sent) | {"again": sent["person"].shape},
+        mistakes=(MASK,),
+        trials=1,
+    ),
+    Check(
+        cell="check_threshold_at",
+        name="threshold",
+        title="threshold_at: as many alarms as the rate allows",
+        points=1,
+        probe="threshold",
+        draw=_draw_threshold,
+        judge=_judge_threshold,
+        shapes=_threshold_shape,
+        mistakes=(Mistake("Return one number, the threshold.", seen=_not_one_number),),
+        trials=6,
+    ),
+    Check(
+        cell="check_threshold_at",
+        name="threshold_ties",
+        title="threshold_at: equal scores",
+        points=1,
+        probe="threshold",
+        draw=_draw_threshold_ties,
+        judge=_judge_threshold,
+        shapes=_threshold_shape,
+        mistakes=(Mistake("Return one number, the threshold.", seen=_not_one_number),),
+        trials=6,
+    ),
+    Check(
+        cell="check_false_alarms",
+        name="alarms",
+        title="false_alarms: each change, the threshold kept",
+        points=2,
+        probe="alarms",
+        draw=_draw_alarms,
+        expect=_alarms,
+        mistakes=(
+            FIXED,
+            Mistake(
+                "The changes were made one after the other: make each to the original images.",
+                _chained,
+            ),
+            *ALARM_MISTAKES,
+        ),
+    ),
+    Check(
+        cell="check_false_alarms",
+        name="alarms_at",
+        title="false_alarms: a score at the threshold",
+        points=1,
+        probe="alarms",
+        draw=_draw_at_threshold,
+        expect=_alarms,
+        mistakes=(
+            Mistake("A score equal to the threshold raises an alarm too.", _strictly),
+            Mistake(
+                "That is the share before the change: score the changed images, and keep the "
+                "threshold where it was.",
+                _unchanged,
+            ),
+            *ALARM_MISTAKES,
+        ),
     ),
     Check(
         cell="check_attack_detector",

@@ -172,6 +172,9 @@ def drawn() -> Callable[[str, str], tuple[checks.Check, dict[str, tuple[int, ...
         ("detect", "attack"),
         ("detect", "attack_leaves_x"),
         ("detect", "spectrum"),
+        ("detect", "split_share"),
+        ("detect", "null_measured"),
+        ("detect", "alarms"),
         ("minimax", "d_step"),
         ("minimax", "d_again"),
         ("minimax", "g_again"),
@@ -218,6 +221,13 @@ KINDS: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
         ("detect", "spectrum_level"),
         ("detect", "detector_alone"),
         ("detect", "attack_range"),
+        ("detect", "split_apart"),
+        ("detect", "split_chance"),
+        ("detect", "threshold"),
+        ("detect", "alarms_at"),
+        ("detect", "null_shuffled"),
+        ("detect", "null_new"),
+        ("detect", "null_measured"),
         ("minimax", "d_leaves"),
         ("minimax", "g_leaves"),
         ("fgsm", "fgsm_alone"),
@@ -298,6 +308,36 @@ LAZY = {
         "detect",
         "equal_error_rate",
         "def equal_error_rate(scores, labels): return 0.5",
+        0,
+    ),
+    "a split of nobody": (
+        "detect",
+        "split_people",
+        "def split_people(person, share, generator): return person != person",
+        0,
+    ),
+    "a split by number": (
+        "detect",
+        "split_people",
+        "def split_people(person, share, generator): return person % 3 == 0",
+        2,  # nobody is on both sides
+    ),
+    "one threshold": (
+        "detect",
+        "threshold_at",
+        "def threshold_at(real_scores, rate): return 2.0",
+        0,
+    ),
+    "a tenth accused": (
+        "detect",
+        "false_alarms",
+        "def false_alarms(score, threshold, images, changes): return dict.fromkeys(changes, 0.1)",
+        0,
+    ),
+    "nulls from a coin": (
+        "detect",
+        "null_experiment",
+        "def null_experiment(*a): return torch.rand(a[6], generator=a[7])",
         0,
     ),
     "an attack by brightness": (
@@ -712,6 +752,7 @@ def test_what_stands_round_an_answer_costs_nothing(
 ) -> None:
     changed = {cell: around(code, cell) for cell, code in inline_grader.answers(name).items()}
     verdicts = inline_grader.grade(name, changed)
-    assert sum(v.points for v in verdicts.values()) == 20, [
+    whole = sum(check.points for check in inline_grader.load(name, "checks").CHECKS)
+    assert sum(v.points for v in verdicts.values()) == whole, [
         (key, v.message) for key, v in verdicts.items() if not v.points
     ]
