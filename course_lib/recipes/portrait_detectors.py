@@ -55,15 +55,11 @@ def parts(generator: str, *, seed: int = 0) -> dict[str, Part]:
     fake_parts = evaluate.split_by_group(fake.group, (0.8, 0.2), seed=seed)
     for name, r, f in zip(("train", "validation"), real_parts, fake_parts, strict=True):
         found[name] = Part(prepare_portrait(real.x[r]), prepare_portrait(fake.x[f]))
-    found["test"] = _test(generator)
-    return found
-
-
-def _test(generator: str) -> Part:
-    return Part(
+    found["test"] = Part(
         prepare_portrait(forge.originals(generator, "test").x),
         prepare_portrait(forge.fakes(generator, "test").x),
     )
+    return found
 
 
 def detectors(seed: int = 0) -> nn.ModuleDict:
