@@ -48,7 +48,7 @@ SAMPLERS: dict[str, Callable[[Tensor], Tensor]] = {
     "pure": lambda logits: logits,
 }
 
-#: Beginnings that a model may know by heart. All are in the public domain.
+#: Passages that a model may know by heart. All are in the public domain.
 FAMOUS = {
     "Gettysburg Address": """
 Four score and seven years ago our fathers brought forth on this continent, a new nation, conceived in
@@ -121,7 +121,7 @@ RARER = dict(
     future:hereafter past:bygone first:foremost last:ultimate long:protracted strong:stalwart
     strength:fortitude free:unfettered freedom:liberty support:buttress believe:opine
     provide:furnish continue:persist continued:persisted protect:safeguard ensure:warrant
-    able:competent effort:exertion efforts:exertions citizens:burghers great:prodigious
+    able:competent effort:exertion efforts:exertions citizens:burghers
     public:communal system:apparatus state:commonwealth states:commonwealths part:portion
     every:each most:utmost such:suchlike other:sundry before:ere between:betwixt among:amongst
     while:whilst through:throughout begin:commence began:commenced end:terminate change:alteration

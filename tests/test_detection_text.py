@@ -97,6 +97,26 @@ def test_batches_and_longer_neighbours_change_nothing() -> None:
         torch.testing.assert_close(score(together), torch.cat([score(one) for one in alone]))
 
 
+class Elsewhere(nn.Module):
+    """A language model whose weights are on another device; what it says comes back on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, device="meta"))
+        self.asked: set[str] = set()
+
+    def forward(self, input_ids: Tensor) -> Any:
+        self.asked.add(input_ids.device.type)
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, len(LETTERS)))
+
+
+def test_a_model_is_asked_on_its_own_device() -> None:
+    model = Elsewhere()
+    found = text.score_tokens(model, Letters(), ["abc", "de"])
+    assert model.asked == {"meta"}
+    assert found.rank.device.type == "cpu" and found.tokens[0] == ("a", "b", "c")
+
+
 def test_prompt_limit_and_first_leave_the_right_tokens() -> None:
     found = read("abcdefgh", prompt=3, limit=6)
     assert found.read.tolist() == [[False] * 3 + [True] * 3]
@@ -284,6 +304,7 @@ def test_precision_is_kept_where_it_counts(dtype: torch.dtype) -> None:
 
 NAN = torch.tensor([[0.0, math.nan]])
 GOOD = torch.zeros(1, 4)
+ENDLESS = torch.tensor([[0.0, math.inf, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize(
@@ -336,6 +357,13 @@ GOOD = torch.zeros(1, 4)
         (lambda: text.nucleus(GOOD, math.nan), "p: expected a share"),
         (lambda: text.nucleus(GOOD.long(), 0.5), "logits: expected floating point"),
         (lambda: text.draw(GOOD - math.inf, torch.Generator()), "expected a finite value"),
+        (lambda: text.judge(GOOD - math.inf, torch.tensor([0])), "expected a finite value"),
+        (lambda: text.top_k(GOOD - math.inf, 2), "expected a finite value"),
+        (lambda: text.nucleus(GOOD - math.inf, 0.5), "expected a finite value"),
+        (lambda: text.judge(ENDLESS, torch.tensor([0])), "got plus infinity"),
+        (lambda: text.nucleus(ENDLESS, 0.5), "got plus infinity"),
+        (lambda: text.top_k(ENDLESS, 1), "got plus infinity"),
+        (lambda: text.draw(ENDLESS, torch.Generator()), "got plus infinity"),
         (lambda: read("abc").first(0), "n: expected at least 1"),
         (lambda: read("abc")[torch.tensor([0.0])], "which: expected"),
         (lambda: scores_of(torch.tensor([[math.nan]])), "log_probability: expected finite"),

@@ -20,7 +20,16 @@ ROOT = PACKAGE.parent
 GROUND = {"device", "data", "metrics", "plots", "checkpoints", "classifiers"}
 PARTS = {"pca", "autoencoders", "gans", "attacks", "detection"}
 APART = {"figures", "grading"}  # know none of the five parts
-ROOF = {"recipes", "experiments", "publish", "cli", "bootstrap", "forge", "report_card", "write_texts"}
+ROOF = {
+    "recipes",
+    "experiments",
+    "publish",
+    "cli",
+    "bootstrap",
+    "forge",
+    "report_card",
+    "write_texts",
+}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """Texts by people and by a language model, and what that model thought of every word.
 
-Passages of speeches; how SmolLM2-135M goes on from the beginning of each, drawn in four ways; some of
-these after an edit; passages of a novel, and famous beginnings. For each token the package carries the
+Passages of speeches; how SmolLM2-135M-Instruct goes on from the beginning of each, drawn in three ways;
+some of these after an edit; passages of a novel, and famous ones. For each token the package carries the
 model's rank, log-probability, entropy and variance, so that no language model is needed to read them.
 
 Chapter: book/detect/reading.md
@@ -85,7 +85,7 @@ def texts(kind: Kind = "human", split: Literal["train", "test", "all"] = "all") 
     same 150 beginnings, continued by the model, each next token drawn from its 40 first choices, from
     the fewest that have 0.95 of the probability, or from all. ``top-k 40, typos`` and ``..., rarer
     words``: the test texts among these after an edit. ``novel``: passages of Moby-Dick; ``famous``:
-    beginnings that many know by heart. Training and test texts are by different speakers; edited
+    passages that many know by heart. Training and test texts are by different speakers; edited
     texts, novel and famous ones have a test split only.
 
     Raises ``ValueError`` for an unknown kind or split, and for a training split that does not exist.

@@ -25,7 +25,8 @@ EDGES = (10, 100, 1000)
 def top_k(logits: Tensor, k: int) -> Tensor:
     """Keep the ``k`` largest logits of each row and set the others to minus infinity.
 
-    ``logits``: (N, V). Raises ``ValueError`` for another shape, NaN, or unless 1 <= k <= V.
+    ``logits``: (N, V). Raises ``ValueError`` for another shape, NaN, plus infinity, a row without any
+    finite logit, or unless 1 <= k <= V.
     Source: Fan, Lewis and Dauphin (2018).
     """
     _check_logits(logits)
@@ -39,7 +40,7 @@ def nucleus(logits: Tensor, p: float) -> Tensor:
     """Keep the fewest words of each row whose probabilities sum to ``p`` or more.
 
     ``logits``: (N, V); the others become minus infinity. Raises ``ValueError`` for another shape, NaN,
-    or unless 0 < p <= 1. Source: Holtzman et al. (2020).
+    plus infinity, a row without any finite logit, or unless 0 < p <= 1. Source: Holtzman et al. (2020).
     """
     _check_logits(logits)
     if not 0 < p <= 1:
@@ -55,11 +56,9 @@ def nucleus(logits: Tensor, p: float) -> Tensor:
 def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one token per row of ``logits`` (N, V) from its softmax: int64 (N,).
 
-    Raises ``ValueError`` for another shape, NaN, or a row without any finite logit.
+    Raises ``ValueError`` for another shape, NaN, plus infinity, or a row without any finite logit.
     """
     _check_logits(logits)
-    if not bool(logits.isfinite().any(dim=1).all()):
-        raise ValueError("logits: expected a finite value in every row, got a row of infinities")
     return torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
 
 
@@ -70,8 +69,8 @@ class TokenScores:
     ``rank``: int64 (N, T), 1 for the model's first choice. ``log_probability``: of the token, in nats;
     ``entropy``: of the prediction, which is minus the log-probability to be expected; ``variance``: of
     the log-probability under the prediction; all three floating (N, T). ``read``: bool (N, T), which
-    places count: neither a prompt nor, after the end of a shorter text, nothing. ``tokens``: T strings
-    per text, empty after its end.
+    places count: not the prompt, and nothing after the end of a shorter text. ``tokens``: T strings per
+    text, empty after its end.
 
     Raises ``ValueError`` for shapes that differ, no text, a text of which nothing is read, or values
     at places that are read that are not finite or out of range.
@@ -164,7 +163,8 @@ def judge(logits: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
     words that the model thought strictly likelier, plus 1. The variance is that of log p(w) for w
     drawn from the prediction (Bao et al. 2024).
 
-    Raises ``ValueError`` for other shapes, NaN, or a token that the vocabulary does not hold.
+    Raises ``ValueError`` for other shapes, NaN, plus infinity, a row without any finite logit, or a
+    token that the vocabulary does not hold.
     """
     _check_logits(logits)
     if token.shape != logits.shape[:1] or token.dtype != torch.int64:
@@ -199,13 +199,14 @@ def score_tokens(
     """Ask a causal language model how likely each token of each text was, given those before it.
 
     ``model``: called as ``model(input_ids=(n, T))``, returns something with ``.logits`` (n, T, V), as
-    transformers' models do; one in training mode is put into evaluation mode meanwhile.
+    transformers' models do; one in training mode is put into evaluation mode meanwhile, and one that
+    has parameters gets its input on their device.
     ``tokenizer(text)`` has ``.input_ids``, a list of numbers; ``tokenizer.decode([number])`` the
     token's text. ``prompt``: how many tokens of each text are given and not read, at least the first,
     which nothing predicts; ``limit``: at most so many tokens of each text; ``batch``: texts at a time.
 
     Raises ``ValueError`` for no text, an empty one, one with no token after the prompt, numbers that
-    the model's vocabulary does not hold, and logits that are NaN or have another shape.
+    the model's vocabulary does not hold, and logits that are no numbers or have another shape.
     Source: Gehrmann, Strobelt and Rush (2019), GLTR.
     """
     if isinstance(texts, str) or len(texts) == 0:
@@ -235,6 +236,8 @@ def score_tokens(
         "rank": torch.ones(n, longest, dtype=torch.int64),
         **{name: torch.zeros(n, longest) for name in ("log_probability", "entropy", "variance")},
     }
+    parameters = getattr(model, "parameters", tuple)
+    where = next(iter(parameters()), ids).device
     training = bool(getattr(model, "training", False))
     if training:
         model.eval()  # type: ignore[attr-defined]
@@ -242,7 +245,7 @@ def score_tokens(
         for start in range(0, n, batch):
             rows = ids[start : start + batch]
             # Nothing has to be masked: what fills up a row comes after it, and the model is causal.
-            logits = model(input_ids=rows).logits
+            logits = model(input_ids=rows.to(where)).logits
             if logits.ndim != 3 or logits.shape[:2] != rows.shape:
                 raise ValueError(
                     f"model: expected logits {(*rows.shape, 'V')}, got {tuple(logits.shape)}"
@@ -301,7 +304,7 @@ def curvature(scores: TokenScores) -> Tensor:
     """Return by how many standard deviations each text is likelier than the model expected: (N,).
 
     The sum of log p and entropy over the tokens, divided by the root of the summed variances: what one
-    draws from the model itself has mean 0 and variance 1, whatever it is about.
+    draws from the model itself has mean about 0 and variance about 1, whatever it is about.
     Source: Bao et al. (2024), Fast-DetectGPT, with one model for both parts.
     """
     excess = _mean(scores, scores.log_probability + scores.entropy)
@@ -414,3 +417,9 @@ def _check_logits(logits: Tensor) -> None:
         )
     if bool(logits.isnan().any()):
         raise ValueError("logits: expected numbers, got NaN")
+    if bool(logits.isposinf().any()):
+        raise ValueError("logits: expected numbers or minus infinity, got plus infinity")
+    if not bool(logits.isfinite().any(dim=1).all()):
+        raise ValueError(
+            "logits: expected a finite value in every row, got a row of minus infinity"
+        )
