@@ -154,14 +154,15 @@ def assess(
     held = portrait_detectors.parts(home, seed=0)["validation"].real
     threshold = evaluate.threshold_at(judge(held), FALSE_POSITIVE_RATE)
     parts = {g: portrait_detectors.held_out(g) for g in generators}
+    # Most generators are told from the same photographs, which are then judged once.
+    same = {g: hash(part.real.numpy().tobytes()) for g, part in parts.items()}
     matrix: dict[str, dict[str, evaluate.Report]] = {g: {} for g in generators}
     for change_name, change in compression.CONDITIONS.items():
-        known: dict[int, Tensor] = {}  # most generators are told from the same photographs
+        known: dict[int, Tensor] = {}
         for generator, part in parts.items():
-            key = hash(part.real.numpy().tobytes())
-            if key not in known:
-                known[key] = judge(change(part.real))
-            s = torch.cat([known[key], judge(change(part.fake))])
+            if same[generator] not in known:
+                known[same[generator]] = judge(change(part.real))
+            s = torch.cat([known[same[generator]], judge(change(part.fake))])
             y = torch.cat([torch.zeros(len(part.real)), torch.ones(len(part.fake))]).long()
             matrix[generator][change_name] = evaluate.report(
                 s, y, threshold=threshold, n=200, seed=seed

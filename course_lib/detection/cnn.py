@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from course_lib import device
 from course_lib.classifiers import Step, evaluating
-from course_lib.detection.processing import check_images
+from course_lib.detection.processing import check_images, check_pair
 
 if TYPE_CHECKING:  # takes seconds to import, and scoring needs none of it
     from lightning_fabric import Fabric
@@ -231,13 +231,7 @@ def train_detector(
 
     Raises ``ValueError`` for images of different or wrong shape or range, and for settings below 1.
     """
-    check_images(real, "real")
-    check_images(fake, "fake")
-    if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(
-            f"fake: expected images of shape {tuple(real.shape[1:])} as in real, "
-            f"got {tuple(fake.shape[1:])}"
-        )
+    check_pair(real, fake)
     if min(steps, batch_size) < 1 or not lr > 0:
         raise ValueError(
             f"steps, batch_size: expected at least 1, lr: above 0; got {steps}, {batch_size}, {lr}"

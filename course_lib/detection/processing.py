@@ -24,6 +24,17 @@ def check_images(x: Tensor, name: str = "x") -> None:
         raise ValueError(f"{name}: expected values in [0, 1], got [{low:.3g}, {high:.3g}]")
 
 
+def check_pair(real: Tensor, fake: Tensor) -> None:
+    """Raise ``ValueError`` unless ``real`` and ``fake`` are images of one shape, but for N."""
+    check_images(real, "real")
+    check_images(fake, "fake")
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(
+            f"fake: expected images of shape {tuple(real.shape[1:])} as in real, "
+            f"got {tuple(fake.shape[1:])}"
+        )
+
+
 def quantise(x: Tensor) -> Tensor:
     """Round to the 256 levels of an 8-bit file.
 

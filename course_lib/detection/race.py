@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from course_lib.classifiers import Step, evaluating, fit
 from course_lib.detection.cnn import Augmentation, score
 from course_lib.detection.evaluate import Estimate, report
-from course_lib.detection.processing import check_images, quantise
+from course_lib.detection.processing import check_images, check_pair, quantise
 from course_lib.detection.spectrum import spectrum_features
 
 if TYPE_CHECKING:  # takes seconds to import, and judging needs none of it
@@ -110,13 +110,7 @@ def retrain(
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018,
     equation 2.1.
     """
-    check_images(real, "real")
-    check_images(fake, "fake")
-    if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(
-            f"fake: expected images of shape {tuple(real.shape[1:])} as in real, "
-            f"got {tuple(fake.shape[1:])}"
-        )
+    check_pair(real, fake)
     if not 0 < eps <= 1:
         raise ValueError(f"eps: expected a size in (0, 1], got {eps}")
     height, width = real.shape[2:]

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from course_lib.detection.processing import check_images
+from course_lib.detection.processing import check_images, check_pair
 
 #: Added to every power before its logarithm: well below the rounding noise of 8-bit images, which is
 #: (1/255)^2 / 12, or about 1.3e-6.
@@ -236,13 +236,7 @@ def fit_linear(model: LinearDetector, real: Tensor, fake: Tensor, *, C: float = 
     """
     from sklearn.linear_model import LogisticRegression
 
-    check_images(real, "real")
-    check_images(fake, "fake")
-    if real.shape[1:] != fake.shape[1:]:
-        raise ValueError(
-            f"fake: expected images of shape {tuple(real.shape[1:])} as in real, "
-            f"got {tuple(fake.shape[1:])}"
-        )
+    check_pair(real, fake)
     if not (math.isfinite(C) and C > 0):
         raise ValueError(f"C: expected a positive number, got {C}")
     x = torch.cat([real, fake.to(real)])
