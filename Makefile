@@ -38,8 +38,8 @@ unit:
 # The assignments run with their solutions in place.
 notebooks:
 	$(BIN)/course notebooks
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p course_lib.publish.nbval_plugin _build/notebooks \
-	  _build/solutions
+	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile --nbval-lax --nbval-current-env \
+	  -p course_lib.publish.nbval_plugin _build/notebooks _build/solutions
 
 site:
 	$(BIN)/course book

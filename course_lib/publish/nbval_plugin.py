@@ -66,8 +66,14 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
 
 
 def pytest_configure() -> None:
-    """What runs here is published: live figures are shown as a page has them, without a kernel."""
+    """What runs here is published: live figures are shown as a page has them, without a kernel.
+
+    Chapters that run side by side (``pytest -n``) share the cores.
+    """
     os.environ["COURSE_FIGURES"] = "page"
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 class _Runs:
