@@ -3,7 +3,7 @@
 The fakes it learns from carry another actor's face, painted small and pasted in; the face swap of two
 actors that ``face-swap`` was trained on is the method it has never seen.
 
-Chapter: book/detect/first_detector.md
+Chapter: book/detect/frames.md
 """
 
 from __future__ import annotations
