@@ -200,6 +200,55 @@ class TestChapters:
         text = (build.html() / f"{chapter.name}.html").read_text(encoding="utf-8")
         assert re.search(r"\d+ minutes to read · \d+ seconds to run", text)
 
+    def test_no_exercise_says_right_before_anything_was_done(
+        self, chapter: chapters.Chapter
+    ) -> None:
+        text = (build.html() / f"{chapter.name}.html").read_text(encoding="utf-8")
+        assert [line for line in first_lines(text) if SAYS_RIGHT.match(line)] == []
+
+
+#: A verdict that says yes, with what some chapters put before it.
+SAYS_RIGHT = re.compile(r"((yours|as it stands): *)?(all )?right\b", re.IGNORECASE)
+
+
+def first_lines(text: str) -> list[str]:
+    """Return the first line that each cell after the heading "Exercises" prints on a page."""
+    _, heading, exercises = text.partition('<section id="exercises">')
+    assert heading, "no heading Exercises"
+    streams = [
+        re.search(r'class="output stream\b.*?<pre[^>]*>(.*?)</pre>', cell, re.DOTALL)
+        for cell in exercises.split('class="cell_output')[1:]
+    ]
+    printed = [html.unescape(re.sub(r"<[^>]+>", "", found[1])) for found in streams if found]
+    return [lines.strip().partition("\n")[0] for lines in printed]
+
+
+@pytest.mark.parametrize(
+    ("printed", "says_right"),
+    [
+        ("<span></span>Right.\nAUC at 0.01: 0.88", True),
+        ("right, and stable", True),
+        ("all right", True),
+        ("yours:  Right: orthonormal.", True),
+        ("as it stands:  Right.", True),
+        ("yours:  Divide by N &lt; 5.\nworked: Right.", False),
+        ("The values are right; the gradient is 0.", False),
+        ("The right way, but too far.", False),
+        ("discriminator: right for small logits, but inf", False),
+    ],
+)
+def test_what_says_right_at_once(printed: str, says_right: bool) -> None:
+    def cell(text: str) -> str:
+        return (
+            '<div class="cell_output docutils container"><div class="output stream highlight-none">'
+            f'<div class="highlight"><pre>{text}\n</pre></div></div></div>'
+        )
+
+    page = cell("Right: before.") + '<section id="exercises">' + cell("Not yet.") + cell(printed)
+    lines = first_lines(page)
+    assert lines == ["Not yet.", re.sub("<.*?>", "", html.unescape(printed)).splitlines()[0]]
+    assert [bool(SAYS_RIGHT.match(line)) for line in lines] == [False, says_right]
+
 
 def test_search_finds_a_chapter(browser: Browser, address: str) -> None:
     found = visit(browser, address + "search.html?q=eigenfaces")
