@@ -87,14 +87,43 @@ def lab(
 
     folder = chapters.root() / "notebooks"
     name = chapters.chapter(chapter).name if chapter else None
+    rights = _as_root()
     for line in copies.refresh(folder):
         print(line)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *rights]
     if name:
         command.append(f"--LabApp.default_url=/lab/tree/{name}.ipynb")
     if not browser:
         command.append("--no-browser")
     raise typer.Exit(subprocess.call(command))
+
+
+#: What Docker, Podman and the cluster managers leave for a process to see that it is in a container.
+_CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_CONTAINER_NAMES = ("container", "KUBERNETES_SERVICE_HOST")
+
+
+def _as_root() -> list[str]:
+    """Return what JupyterLab is to be told when it starts as root: in a container, that it may.
+
+    Raises ``ValueError`` for root outside of one: every cell could change the whole machine.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return []
+    if not (
+        any(path.exists() for path in _CONTAINER_FILES)
+        or any(os.environ.get(name) for name in _CONTAINER_NAMES)
+    ):
+        raise ValueError(
+            "you are root, and this is no container: notebooks would run with all rights on this "
+            "machine. Start it as an ordinary user"
+        )
+    print(
+        "note: you are root in a container, so notebooks run with all rights in it, also over what "
+        "is mounted from outside",
+        file=sys.stderr,
+    )
+    return ["--allow-root"]
 
 
 @app.command()
@@ -214,13 +243,12 @@ def report_card(
     if out.suffix != ".html":
         raise ValueError(f"out: expected a file that ends in .html, got {out}")
     found, name = report_card.load(detector)
+    print(f"examining {name}: a minute or so, several on a slow machine")
     card = report_card.assess(found, name, home=home, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     files = {out.name: report_card.page(card), out.with_suffix(".json").name: card.to_json()}
     checkpoints.write(out.parent, {name: text.encode() for name, text in files.items()})
-    print(f"{name}: AUC {card.matrix[home]['raw'].auc} on {home}, raw")
-    lowest = min(card.unseen, key=lambda g: card.unseen[g].value)
-    print(f"lowest on another generator: {card.unseen[lowest]}, {lowest}")
+    print("\n".join(report_card.verdict(card)))
     print(f"written to {out} and {out.with_suffix('.json')}")
 
 
@@ -335,7 +363,27 @@ def _grade_once(grader: Grading, submissions: list[Path], *, quiet: bool) -> boo
             print(
                 f"marks: {grader.course / 'gradebook.db'}; the class: {grader.course / 'summary'}"
             )
+            _unmarked(grader.course)
     return bool(problems)
+
+
+def _unmarked(course: Path, assignment: str | None = None) -> None:
+    """Say how many answers a person has still to mark, and where, if there are any."""
+    from course_lib.grading import gradebook
+
+    left = {
+        name: count
+        for name, count in gradebook.waiting(course).items()
+        if assignment in (None, name)
+    }
+    if not left:
+        return
+    total = sum(left.values())
+    told = ", ".join(f"{name} {count}" for name, count in left.items())
+    print(
+        f"{total} answer{' is' if total == 1 else 's are'} not marked by hand yet ({told}): start "
+        f"'jupyter lab' in {course}, then Nbgrader, Formgrader, Manual Grading"
+    )
 
 
 @app.command()
@@ -381,6 +429,7 @@ def export(
         print(path)
     if len(paths) > 3:
         print(f"... {len(paths)} files in all")
+    _unmarked(course, assignment)
     for student in unknown:
         print(f"note: {student} is not in {roster}", file=sys.stderr)
 

@@ -53,19 +53,21 @@ class ReportCard:
     """All that was measured of a detector.
 
     ``home``: the generator that it was made for; ``threshold``: for 5 % false alarms on validation
-    photographs. ``gate``: the AUC of every shortcut for each generator, their intervals at 95 % for all
-    together (Bonferroni). ``null``: AUC of one half of the real test images against the other, drawn by
-    lot, which checks the measuring. ``history``: AUC of the same real images, saved as JPEG against as they
-    are: above 0.5 the detector takes a file's history for a forgery. ``matrix``: a report for each
-    generator and processing. ``calibration`` and ``points``: on ``home``, unprocessed. ``with_access``:
-    fakes still caught after PGD, by levels; None for a detector without gradients. ``without_access``: the
-    same after what needs no access.
+    photographs; ``seed``: of intervals and attacks. ``gate``: the AUC of every shortcut for each
+    generator, their intervals at 95 % for all together (Bonferroni). ``null``: AUC of one half of
+    the real test images against the other, drawn by lot, which checks the measuring. ``history``:
+    AUC of the same real images, saved as JPEG against as they are: above 0.5 the detector takes a
+    file's history for a forgery. ``matrix``: a report for each generator and processing.
+    ``calibration`` and ``points``: on ``home``, unprocessed. ``with_access``: fakes still caught
+    after PGD, by levels; None for a detector without gradients. ``without_access``: the same after
+    what needs no access.
     """
 
     name: str
     home: str
     threshold: float
     n_real: int
+    seed: int
     gate: dict[str, dict[str, Estimate]]
     null: Estimate
     history: Estimate
@@ -179,6 +181,7 @@ def assess(
         home=home,
         threshold=threshold,
         n_real=len(real),
+        seed=seed,
         gate={
             g: evaluate.shortcut_auc(part.real, part.fake, seed=seed, level=surely)
             for g, part in parts.items()
@@ -374,8 +377,47 @@ padding:0 1rem}h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;marg
 table{border-collapse:collapse;margin:.8rem 0;font-size:.92rem}
 th,td{white-space:nowrap;border-bottom:1px solid #d5dbe1;padding:.3rem .7rem;text-align:right}
 th:first-child,td:first-child{text-align:left}img{max-width:100%;height:auto}.note{color:#4a5661}
+dt{font-weight:600;margin-top:.5rem}dd{margin:0 0 0 1.2rem}
 .wide{overflow-x:auto}
 """
+
+
+#: What the page's words mean, for a reader who has not read the chapter.
+WORDS = {
+    "AUC": "the chance that a fake gets a higher score than a photograph: 1 is perfect, 0.5 a coin, and "
+    "below 0.5 it takes fakes for more real than photographs",
+    "EER": "equal error rate: the share of errors at the threshold where as many photographs are accused "
+    "as fakes missed, in per cent",
+    "calibration error": "how far, on average, a score of 0.8 is from being right in 80 of 100 cases",
+    "shortcut": "one thing about a file that says nothing about how the image was made: grid (values off "
+    "the 256 levels of a file), black and white (the share of such pixels), level (the mean), frame (the "
+    "outermost two pixels)",
+    "PGD": "projected gradient descent: an attack that knows the detector and moves each value by at most "
+    "so many levels of 255, against its gradient",
+}
+
+
+def verdict(card: ReportCard) -> list[str]:
+    """Return what a reader must know first: at home, and where it is worst; a sentence each."""
+    own = card.matrix[card.home]["raw"]
+    said = [
+        f"On untouched images of {card.home}, its own generator, it catches {own.tpr.value:.0%} of "
+        f"the fakes and accuses {own.fpr.value:.0%} of the photographs (AUC {own.auc})."
+    ]
+    if card.unseen:
+        worst = min(card.unseen, key=lambda g: card.unseen[g].value)
+        said.append(f"Of the other generators it does worst on {worst}: AUC {card.unseen[worst]}.")
+    accused = {c: r.fpr.value for c, r in card.matrix[card.home].items()}
+    harsh = max(accused, key=lambda c: accused[c])
+    changed = "untouched" if harsh == "raw" else f"after {harsh}"
+    said.append(f"It accuses most photographs {changed}: {accused[harsh]:.0%}.")
+    tried = dict(card.without_access)
+    if card.with_access is not None:
+        tried |= {f"PGD of {levels} levels": e for levels, e in card.with_access.items()}
+    if tried:
+        best = min(tried, key=lambda a: tried[a].value)
+        said.append(f"An attacker does best with {best}: {tried[best].value:.0%} still caught.")
+    return said
 
 
 def page(card: ReportCard) -> str:
@@ -411,6 +453,12 @@ def page(card: ReportCard) -> str:
         else "Every interval reaches 0.5 (they are wide enough for all of them together)."
     )
     harmed = {name: card.matrix[card.home][name].fpr for name in compression.CONDITIONS}
+    first = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in verdict(card))
+    made = {name: forge.GENERATORS[name] for name in card.matrix}
+    words = "".join(
+        f"<dt>{html.escape(word)}</dt><dd>{html.escape(meaning)}</dd>"
+        for word, meaning in (WORDS | made).items()
+    )
     access = (
         "The detector was given as a function without gradients: an attacker with access was not tried."
         if card.with_access is None
@@ -423,11 +471,13 @@ def page(card: ReportCard) -> str:
 content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>Report card: {html.escape(card.name)}</title><style>{_CSS}</style></head><body>
 <h1>Report card: {html.escape(card.name)}</h1>
+<ul>{first}</ul>
 <p class="note">{card.n_real} test photographs, and fakes of {len(card.matrix)} generators (the face
 swap's beside the frames that it changed), 64 x 64 pixels, prepared alike. In brackets: intervals of 95 %
-over test images; they know nothing of another training run. Threshold {card.threshold:.3g}, for
-{FALSE_POSITIVE_RATE:.0%} false
-alarms on validation photographs.</p>
+over test images; they know nothing of another training run. An alarm is a score of at least
+{card.threshold:.3g}: the threshold that {
+        FALSE_POSITIVE_RATE:.0%} of other photographs reach, a place on this
+detector's own scale. Seed {card.seed}. The words are explained at the end.</p>
 <h2>On its own generator, {html.escape(card.home)}</h2>
 {
         table(
@@ -457,14 +507,20 @@ that finds most, for each generator:</p>
 <p class="note">In the last row a detector far from 0.5 takes a file's history for a forgery, or for a proof
 of honesty.</p>
 <h2>Other generators, other processing</h2>
+<p>The AUC on fakes that it was not made for, a row each, after what happens to pictures on their way, a
+column each.</p>
 <div class="wide" tabindex="0">{picture(matrix_figure(card))}</div>
 <p class="note">Bold: the interval does not reach 0.5. Far below 0.5 it finds these fakes more real than
 photographs.</p>
 <h3>Photographs accused, at the same threshold</h3>
-{table(list(harmed), [[per_cent(e) for e in harmed.values()]])}
+{table(["processing", "accused"], [[name, per_cent(e)] for name, e in harmed.items()])}
 <h2>What a score means</h2>
+<p>If a score is a probability, the dots lie on the line: of all images with a score of 0.8, 80 in 100 are
+fake. That holds at best for a test in which half the images are.</p>
 {picture(calibration_figure(card))}
 <h2>What an alarm is worth</h2>
+<p>Where fakes are rare, most alarms are false, however good the detector. This is the best case: its own
+generator, untouched.</p>
 {
         table(
             ["one fake in", "alarms that are true", "false alarms for each true one"],
@@ -486,6 +542,8 @@ photographs.</p>
         access
     } A level is 1/255. Without access: processing, noise, and what fools a network
 of the attacker's own.</p>
+<h2>The words</h2>
+<dl>{words}</dl>
 <h2>What this page cannot say</h2>
 <p>Small generators of small portraits were tried, and no others. A detector that does well here has
 passed an examination, and can accuse nobody.</p>

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.publish import cache, chapters, copies, plain, site
+from course_lib.publish import cache, chapters, copies, plain, site, sphinx_ext
 from course_lib.publish.nbval_plugin import close_text
 
 HEADER = """---
@@ -348,6 +350,98 @@ def test_a_reader_s_own_copy_is_never_overwritten(
     assert "your copy, kept; its source has changed" in first and second == "part/b: written"
     assert json.loads(own.read_text())["cells"][-1]["source"] == ["my work"]
     assert "Better" in (folder / "part" / "a.new.ipynb").read_text()
+
+
+def test_only_what_changed_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [page(tmp_path / "text", CHECKED, name) for name in ("part/a", "part/b")]
+    done: list[str] = []
+
+    def published(trial: chapters.Chapter, **_: object) -> nbformat.NotebookNode:
+        done.append(trial.name)
+        return chapters.notebook(trial)
+
+    now = "executed"
+    monkeypatch.setattr(chapters, "chapters", lambda: pages)
+    monkeypatch.setattr(cache, "glued", lambda _page: {})
+    monkeypatch.setattr(cache, "state", lambda: now)
+    monkeypatch.setattr(chapters, "book_index", lambda: BOOK)
+    monkeypatch.setattr(chapters, "root", lambda: tmp_path)
+    monkeypatch.setattr(chapters, "published", published)
+    folder = tmp_path / "notebooks"
+
+    def again() -> tuple[list[str], list[str]]:
+        done.clear()
+        return [line.partition(": ")[2] for line in copies.refresh(folder)], [*done]
+
+    assert again() == (["written", "written"], ["part/a", "part/b"])
+    assert again() == (["up to date", "up to date"], [])
+    page(tmp_path / "text", CHECKED.replace("# Trial", "# Better"), "part/b")
+    assert again() == (["up to date", "written"], ["part/b"])
+    (folder / "part" / "a.ipynb").unlink()
+    assert again() == (["written", "up to date"], ["part/a"])
+    (folder / "part" / "a.ipynb").write_text("my own")
+    assert again() == (["your copy, kept", "up to date"], [])
+    now = "other values were glued"
+    assert again()[1] == ["part/a", "part/b"]
+    (folder / copies.CONVERTED).unlink()
+    assert again() == (["your copy, kept", "up to date"], ["part/a", "part/b"])
+
+
+def test_what_was_executed_changes_the_state_and_reading_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
+    trial = page(tmp_path, CHECKED)
+    empty = cache.state()
+    cache.store(trial, [[]], seconds=1.0)
+    stored = cache.state()
+    cache.glued(trial)
+    assert stored != empty and cache.state() == stored
+    cache.store(trial, [[]], seconds=2.0)
+    assert cache.state() != stored
+
+
+def test_a_second_lab_loads_nothing_that_converts() -> None:
+    code = "import sys; from course_lib.publish import copies; print('nbformat' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+# --- how long a page takes to read ---------------------------------------------------------------
+
+
+def test_what_is_folded_takes_no_time_to_read() -> None:
+    words = "word " * (2 * sphinx_ext.WORDS_PER_MINUTE)
+    code = "x = 1\n" * (5 * 60 // sphinx_ext.SECONDS_PER_CODE_LINE)
+
+    def minutes(*shown: nodes.Element) -> int:
+        document = new_document("a page")
+        document += nodes.paragraph("", words)
+        document += shown
+        return sphinx_ext.reading_minutes(document)
+
+    def cell(hide: str | None) -> nodes.Element:
+        found = nodes.container("", classes=["cell"], nb_element="cell_code")
+        if hide:
+            found["hide_mode"] = hide
+        for half in ("source", "output"):
+            found += nodes.container("", nodes.literal_block(code, code))
+            found.children[-1]["nb_element"] = f"cell_code_{half}"
+        return found
+
+    assert minutes() == 2
+    modes = {None: 10, "input": 5, "output": 5, "input+output": 0, "all": 0}
+    for hide, more in modes.items():
+        assert minutes(cell(hide)) == 2 + more, hide
+    assert minutes(nodes.container("", nodes.paragraph("", words))) == 4
+    hint = nodes.container("", nodes.paragraph("", words), design_component="dropdown")
+    assert minutes(hint) == 2
+    hint["opened"] = True
+    assert minutes(hint) == 4
+    solution = nodes.admonition("", nodes.paragraph("", words), classes=["solution", "dropdown"])
+    assert minutes(solution) == 2
+    solution["classes"].append("toggle-shown")
+    assert minutes(solution) == 4
 
 
 # --- where the site lives ------------------------------------------------------------------------

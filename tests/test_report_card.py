@@ -118,6 +118,18 @@ def test_the_page_holds_everything_loads_nothing_and_escapes_the_name(
     assert "script" not in reader.tags and "b" not in reader.tags and "link" not in reader.tags
     assert "rough &lt;b&gt;" in text and "http" not in text.replace("http-equiv", "")
     assert "10,000" in text and len(text) < 500_000
+    for word in (*report_card.WORDS, *SOME):
+        assert f"<dt>{word}</dt>" in text
+
+
+def test_the_verdict_names_the_worst_of_each_kind(rough: report_card.ReportCard) -> None:
+    home, unseen, processing, attacker = report_card.verdict(rough)
+    assert f"{rough.matrix['dcgan']['raw'].tpr.value:.0%} of the fakes" in home
+    lowest = min(rough.unseen.values(), key=lambda e: e.value)
+    assert str(lowest) in unseen
+    assert f"{max(r.fpr.value for r in rough.matrix['dcgan'].values()):.0%}" in processing
+    left = [*rough.without_access.values(), *(rough.with_access or {}).values()]
+    assert f"{min(e.value for e in left):.0%} still caught" in attacker
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,16 @@ def record(
 
 
 def feedback(course: Path, root: Path, assignment: str | None = None) -> Iterator[Path]:
-    """Write everybody's feedback page, with the marks a person gave; yield each."""
+    """Write everybody's feedback page, with the marks a person gave; yield each.
+
+    Raises ``ValueError`` for an assignment that there is not.
+    """
     from course_lib.grading import feedback as pages
     from course_lib.grading import gradebook
 
+    there = sorted(path.parent.name for path in root.glob("solutions/*/checks.py"))
+    if assignment is not None and assignment not in there:
+        raise ValueError(f"no assignment {assignment!r}; there are {', '.join(there)}")
     store = results.Store(course)
     marks = gradebook.marks(course) if gradebook.recorded(course) else []
     by_who = {(mark.assignment, mark.student): mark for mark in marks}
@@ -188,7 +194,8 @@ def export(
 ) -> tuple[list[Path], list[str]]:
     """Write the marks for a platform; return the files, and the students that ``roster`` lacks.
 
-    ``to`` is canvas, moodle, gradescope or csv. Raises ``ValueError`` where nothing is graded.
+    ``to`` is canvas, moodle, gradescope or csv. Raises ``ValueError`` where nothing is graded, or
+    nothing of ``assignment``.
     """
     from course_lib.grading import export as exporting
     from course_lib.grading import gradebook
@@ -199,17 +206,19 @@ def export(
         # With several students, each result is to lie in the folder of her submission.
         folder = out or course / "export" / "gradescope"
         paths = []
-        for result in results.Store(course).results(assignment):
+        store = results.Store(course)
+        for result in store.results(assignment):
             name = f"{result['student']}-{result['assignment']}.json"
             data = json.dumps(exporting.gradescope(result), indent=1, ensure_ascii=False)
             results.write(folder / name, data.encode())
             paths.append(folder / name)
         if not paths:
-            raise ValueError(f"nothing is graded in {course}: 'course grade' comes first")
+            raise _nothing(course, assignment, {name for name, _ in store.current()})
         return paths, []
-    marks = [mark for mark in gradebook.marks(course) if assignment in (None, mark.assignment)]
+    everything = gradebook.marks(course)
+    marks = [mark for mark in everything if assignment in (None, mark.assignment)]
     if not marks:
-        raise ValueError(f"nothing is graded in {course}: 'course grade' comes first")
+        raise _nothing(course, assignment, {mark.assignment for mark in everything})
     path = out or course / "export" / f"{to}{'-' + assignment if assignment else ''}.csv"
     if to == "csv":
         table = exporting.Table(exporting.plain(marks), [])
@@ -217,6 +226,15 @@ def export(
         table = (exporting.canvas if to == "canvas" else exporting.moodle)(marks, roster)
     results.write(path, table.text.encode())
     return [path], table.unknown
+
+
+def _nothing(course: Path, assignment: str | None, graded: set[str]) -> ValueError:
+    """Say that there is nothing to write, and what there would be."""
+    if not graded:
+        return ValueError(f"nothing is graded in {course}: 'course grade' comes first")
+    return ValueError(
+        f"nothing of {assignment!r} is graded in {course}; there is {', '.join(sorted(graded))}"
+    )
 
 
 def _master(root: Path, name: str) -> rebuild.Master:

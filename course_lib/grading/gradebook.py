@@ -185,6 +185,32 @@ def record(
     return len(results)
 
 
+_WAITING = """\
+SELECT assignment.name, COUNT(*) FROM grade
+JOIN submitted_notebook ON submitted_notebook.id = grade.notebook_id
+JOIN submitted_assignment ON submitted_assignment.id = submitted_notebook.assignment_id
+JOIN assignment ON assignment.id = submitted_assignment.assignment_id
+WHERE grade.needs_manual_grade GROUP BY assignment.name ORDER BY assignment.name
+"""
+
+
+def waiting(course: Path) -> dict[str, int]:
+    """Return, by assignment, how many answers a person has still to mark, without loading nbgrader.
+
+    An answer that was marked and changed since is one of them. Assignments with none are not in it.
+    """
+    if _url(course) != _default(course):
+        from sqlalchemy import text
+
+        with _book(course) as book:
+            return {name: count for name, count in book.db.execute(text(_WAITING))}
+    path = course / "gradebook.db"
+    if not path.is_file():
+        return {}
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        return dict(database.execute(_WAITING).fetchall())
+
+
 def marks(course: Path) -> list[Mark]:
     """Return every submission in the gradebook, by assignment and student.
 

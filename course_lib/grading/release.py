@@ -50,6 +50,9 @@ LINE, PAIR, NAME = 25, 40, 9
 #: What a student's tree lacks: files of these beginnings.
 WITHHELD = ("solutions/", "tests/grading/", "tests/site/test_no_solutions", "benchmarks/grading")
 
+#: What stands in Markdown between two such comments stays with the teacher, too.
+_FOR_TEACHERS = re.compile(r"<!-- for teachers -->.*?<!-- /for teachers -->\n*", re.DOTALL)
+
 _STUB = '# YOUR CODE HERE\nraise NotImplementedError("write this part")'
 _BLOCK = re.compile(r"(?ms)^[ \t]*### BEGIN SOLUTION[^\n]*\n(.*?)^[ \t]*### END SOLUTION")
 _PICTURES = (".png", ".svg")
@@ -178,7 +181,8 @@ def put(path: Path, data: bytes) -> None:
 def student_repo(root: Path, target: Path) -> int:
     """Write the repository at ``root`` to ``target`` without its solutions; return how many files.
 
-    It holds what git tracks, as it is on the disk, and none of its history. All of it or nothing is
+    It holds what git tracks, as it is on the disk, and none of its history. In Markdown, what stands
+    between the comments ``for teachers`` and ``/for teachers`` is left out. All of it or nothing is
     written. Raises ``ValueError`` for a target that is in the repository or holds something, for a
     root that git does not know, and when a secret would get out.
     """
@@ -210,6 +214,11 @@ def student_repo(root: Path, target: Path) -> int:
         for file in files:
             (tree / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / file, tree / file, follow_symlinks=False)
+            if file.endswith(".md") and not (tree / file).is_symlink():
+                text = (tree / file).read_bytes().decode()
+                if _FOR_TEACHERS.search(text):
+                    students = _FOR_TEACHERS.sub("", text).rstrip() + "\n"
+                    (tree / file).write_bytes(students.encode())
         leaks = scan([tree], root)
         if leaks:
             told = [leak.removeprefix(f"{tree}{os.sep}") for leak in leaks[:5]]

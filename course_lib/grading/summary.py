@@ -123,7 +123,7 @@ _SUMMARY = """\
 {{ head([("Student", ""), ("Status", ""), ("What was said", "")]) }}
 <tbody>
 {% for student in problems %}
-<tr><th scope="row">{{ who(student) }}</th><td>{{ student.status }}</td>\
+<tr><th scope="row">{{ who(student) }}</th><td class="status">{{ student.status }}</td>\
 <td>{{ student.note|cap(300) }}</td></tr>
 {% endfor %}
 </tbody>
@@ -226,7 +226,7 @@ is left out before submissions are compared: as they stand, and as a shape with 
 {% for student in students %}
 <tr><th scope="row">{{ who(student) }}</th><td class="n">{{ student.points|points }}</td>\
 {% for value in student.parts %}<td class="n">{{ value|points }}</td>{% endfor %}\
-<td>{{ student.status }}</td></tr>
+<td class="status">{{ student.status }}</td></tr>
 {% endfor %}
 </tbody>
 </table>

@@ -11,11 +11,12 @@ import ast
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
-
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from course_lib.publish.chapters import Chapter, root
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 #: How many states of the package keep their outputs, so that switching branches costs nothing.
 KEPT = 3
@@ -52,6 +53,14 @@ def folder() -> Path:
     for stale in others[KEPT - 1 :]:
         shutil.rmtree(stale, ignore_errors=True)
     return current
+
+
+def state() -> str:
+    """Return a text that changes with the package and with what has been executed, not when it is read."""
+    current = folder()
+    kept = sorted(current.glob("executed/*/base.ipynb"))
+    times = [f"{path.parent.name} {path.stat().st_mtime_ns}" for path in kept]
+    return "\n".join([current.name, *times])
 
 
 def _open() -> Any:

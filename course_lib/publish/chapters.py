@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jupytext
-import nbformat
 import yaml
-from nbformat import NotebookNode
 
 from course_lib.publish.plain import Book, plain
+
+if TYPE_CHECKING:
+    # It takes seconds to import, and a second 'course lab' has nothing to convert.
+    from nbformat import NotebookNode
 
 #: The tag of a cell whose printed text must come out again; ``expect`` beside it holds that text.
 CHECKED = "checked"
@@ -96,9 +98,12 @@ def notebook(page: Chapter) -> NotebookNode:
     Raises ``ValueError`` for a checked cell with nothing to compare, and for text to compare on a
     cell that is not checked.
     """
+    import jupytext
+    import nbformat
+
     nb: NotebookNode = jupytext.reads(page.path.read_text(encoding="utf-8"), fmt="md:myst")
     nb.nbformat, nb.nbformat_minor = 4, 5
-    nb.metadata = NotebookNode({"kernelspec": nb.metadata["kernelspec"]})
+    nb.metadata = nbformat.NotebookNode({"kernelspec": nb.metadata["kernelspec"]})
     for position, cell in enumerate(nb.cells):
         cell["id"] = hashlib.sha256(f"{page.name}:{position}".encode()).hexdigest()[:12]
         if cell.cell_type != "code":
@@ -124,6 +129,8 @@ def published(
 
     Its first code cell installs the package where it is missing, with the requirement ``install``.
     """
+    import nbformat
+
     nb = notebook(page)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
@@ -139,12 +146,14 @@ def published(
     setup["id"] = hashlib.sha256(f"{page.name}:setup".encode()).hexdigest()[:12]
     first = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == "code")
     nb.cells.insert(first, setup)
-    nb.metadata["language_info"] = NotebookNode({"name": "python"})
+    nb.metadata["language_info"] = nbformat.NotebookNode({"name": "python"})
     return nb
 
 
 def write(nb: NotebookNode, path: Path) -> bool:
     """Write a notebook if its bytes differ from what is there, and say whether it did."""
+    import nbformat
+
     nbformat.validate(nb)
     content = nbformat.writes(nb, indent=1) + "\n"
     if path.is_file() and path.read_text(encoding="utf-8") == content:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from course_lib.publish import cache, chapters, site
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 #: Remembers what each copy was when it was made, so that a changed one can be told apart.
 RECORD = ".made.json"
+#: Remembers what came out of each source, so that the same source is not converted again. To lose it
+#: costs time and nothing else.
+CONVERTED = ".converted.json"
 
 
 def _hash(content: str) -> str:
@@ -24,34 +29,84 @@ def refresh(folder: Path) -> Iterator[str]:
     """Write each executed chapter's notebook, and each assignment, into ``folder``; say what was done.
 
     A copy the reader has changed stays as it is; when its source has changed too, the new one is
-    written beside it as ``<name>.new.ipynb``.
+    written beside it as ``<name>.new.ipynb``. A source that is as it was is not converted again.
     """
-    record_path = folder / RECORD
-    made: dict[str, str] = json.loads(record_path.read_text()) if record_path.is_file() else {}
-    for name, nb in _sources():
-        content = nbformat.writes(nb, indent=1) + "\n"
+    made: dict[str, str] = _read(folder / RECORD)
+    before: dict[str, list[str]] = _read(folder / CONVERTED)
+    converted: dict[str, list[str]] = {}
+    for name, state, convert in _sources():
+        nb = None
+        if before.get(name, [""])[0] != state:
+            nb = convert()
+            before[name] = [state, _hash(_text(nb))]
+        converted[name] = before[name]
+        new = before[name][1]
         path = folder / f"{name}.ipynb"
-        own = path.is_file() and _hash(path.read_text(encoding="utf-8")) != made.get(name)
-        if own and made.get(name) == _hash(content):
+        own = path.is_file() and _hash_of(path) != made.get(name)
+        if own and made.get(name) == new:
             yield f"{name}: your copy, kept"
         elif own:
-            chapters.write(nb, path.with_suffix(".new.ipynb"))
+            beside = path.with_suffix(".new.ipynb")
+            if _hash_of(beside) != new:
+                chapters.write(nb or convert(), beside)
             yield f"{name}: your copy, kept; its source has changed, see {name}.new.ipynb"
+        elif _hash_of(path) == new:
+            yield f"{name}: up to date"
+            made[name] = new
         else:
-            yield f"{name}: {'written' if chapters.write(nb, path) else 'up to date'}"
-            made[name] = _hash(content)
+            chapters.write(nb or convert(), path)
+            yield f"{name}: written"
+            made[name] = new
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = record_path.with_suffix(".part")
-    temporary.write_text(json.dumps(made, indent=1) + "\n")
-    temporary.replace(record_path)
+    _write(folder / RECORD, made)
+    _write(folder / CONVERTED, converted)
 
 
-def _sources() -> Iterator[tuple[str, NotebookNode]]:
-    """Yield the notebooks to copy, by the name of their copy."""
-    index = chapters.book_index()
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write(path: Path, content: Any) -> None:
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _text(nb: NotebookNode) -> str:
+    """Return a notebook as ``chapters.write`` writes it."""
+    import nbformat
+
+    return str(nbformat.writes(nb, indent=1)) + "\n"
+
+
+def _hash_of(path: Path) -> str:
+    return _hash(path.read_text(encoding="utf-8")) if path.is_file() else ""
+
+
+def _sources() -> Iterator[tuple[str, str, Callable[[], NotebookNode]]]:
+    """Yield what to copy: the name of the copy, what its content depends on, and what converts it."""
+    index, install = chapters.book_index(), site.requirement()
+    shared = f"{index} {install} {cache.state()}"
     for page in chapters.chapters():
         if page.executed:
-            values, install = cache.glued(page), site.requirement()
-            yield page.name, chapters.published(page, book=index, values=values, install=install)
+            text = page.path.read_text(encoding="utf-8")
+            yield page.name, _hash(f"{shared} {text}"), partial(_chapter, page)
     for path in sorted(chapters.root().glob("assignments/*/*.ipynb")):
-        yield f"assignments/{path.stem}", nbformat.read(path, as_version=4)
+        text = path.read_text(encoding="utf-8")
+        yield f"assignments/{path.stem}", _hash(f"{shared} {text}"), partial(_assignment, path)
+
+
+def _chapter(page: chapters.Chapter) -> NotebookNode:
+    return chapters.published(
+        page,
+        book=chapters.book_index(),
+        values=cache.glued(page),
+        install=site.requirement(),
+    )
+
+
+def _assignment(path: Path) -> NotebookNode:
+    import nbformat
+
+    nb: NotebookNode = nbformat.read(path, as_version=4)
+    return nb

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +112,49 @@ def _check_alt_text(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def reading_minutes(doctree: nodes.document) -> int:
-    """Estimate the minutes it takes to read a page with its code, formulas and figures."""
-    words = lines = 0
-    for text in doctree.findall(nodes.Text):
-        parent = text.parent
-        if isinstance(parent, nodes.literal_block):
-            lines += len(text.splitlines())
+    """Estimate the minutes it takes to read a page with its code, formulas and figures.
+
+    What is folded until the reader opens it (code that draws, hints, solutions) does not count.
+    """
+    words = lines = pictures = 0
+    for node in _unfolded(doctree):
+        parent = node.parent
+        if isinstance(node, nodes.image | nodes.math_block):
+            pictures += 1
+        elif not isinstance(node, nodes.Text):
+            continue
+        elif isinstance(parent, nodes.literal_block):
+            lines += len(node.splitlines())
         elif not isinstance(parent, nodes.math | nodes.math_block | nodes.comment | nodes.raw):
-            words += len(text.split())
-    figures = sum(1 for _ in doctree.findall(nodes.image)) + sum(
-        1 for _ in doctree.findall(nodes.math_block)
-    )
+            words += len(node.split())
     seconds = (
-        words * 60 / WORDS_PER_MINUTE + figures * SECONDS_PER_FIGURE + lines * SECONDS_PER_CODE_LINE
+        words * 60 / WORDS_PER_MINUTE
+        + pictures * SECONDS_PER_FIGURE
+        + lines * SECONDS_PER_CODE_LINE
     )
     return max(1, round(seconds / 60))
+
+
+def _unfolded(node: nodes.Node) -> Iterator[nodes.Node]:
+    """Return a node and all below it that a page shows as it opens."""
+    if isinstance(node, nodes.Element) and _is_folded(node):
+        return
+    yield node
+    for child in node.children:
+        yield from _unfolded(child)
+
+
+def _is_folded(node: nodes.Element) -> bool:
+    if node.get("design_component") == "dropdown":
+        return not node.get("opened")
+    if "dropdown" in node["classes"]:
+        return "toggle-shown" not in node["classes"]
+    # MyST-NB folds the one half of a cell or both, and says so on the cell around them.
+    half = {"cell_code_source": "input", "cell_code_output": "output"}.get(
+        node.get("nb_element", "")
+    )
+    mode = node.parent.get("hide_mode") if half and node.parent is not None else None
+    return bool(half and mode and (mode == "all" or half in mode.split("+")))
 
 
 def _executed(app: Sphinx, docname: str) -> dict[str, Any] | None:

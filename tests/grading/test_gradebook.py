@@ -143,6 +143,20 @@ def test_a_regrade_keeps_what_a_person_marked(course: Path) -> None:
         assert opened.find_submission("tiny", "ada").extension == timedelta(days=1)
 
 
+def test_how_many_answers_wait_for_a_person(course: Path, tmp_path: Path) -> None:
+    assert gradebook.waiting(tmp_path / "nowhere") == {} == gradebook.waiting(course)
+    silent = tiny.result("cem", empty=["half", "double", "question"])
+    gradebook.record(course, [tiny.result("ada"), tiny.result("bea"), silent])
+    assert gradebook.waiting(course) == {"tiny": 2}
+    mark_by_hand(course, "question", manual_score=3.5, needs_manual_grade=False)
+    assert gradebook.waiting(course) == {"tiny": 1}
+    with (course / "nbgrader_config.py").open("a", encoding="utf-8") as config:
+        config.write(f"c.CourseDirectory.db_url = 'sqlite:///{tmp_path}/other.db'\n")
+    shutil.copy(course / "gradebook.db", tmp_path / "other.db")
+    (course / "gradebook.db").unlink()
+    assert gradebook.waiting(course) == {"tiny": 1}
+
+
 def test_a_regrade_without_a_time_keeps_the_old_one(course: Path) -> None:
     result = tiny.result("ada")
     gradebook.record(course, [result], timestamps={result["key"]: DUE})

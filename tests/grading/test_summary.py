@@ -147,3 +147,26 @@ def test_everybody_can_read_it(browser: Browser, tmp_path: Path, scheme: Any, wi
             assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
         context.close()
     assert said == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_status_wraps_between_words_only(browser: Browser, width: int) -> None:
+    crowd = [of("s" * 60, 3, 3), of("zoe", 0, 0, status="memory", note="It needed too much.")]
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_content(summary.page("parts", crowd, MASTER))
+    words = page.evaluate(
+        """() => [...document.querySelectorAll("#students, #problems")].flatMap(heading =>
+            [...heading.closest("section").querySelectorAll("tbody td")].flatMap(cell => {
+                const text = cell.firstChild;
+                if (text?.nodeType !== Node.TEXT_NODE) return [];
+                return [...text.data.matchAll(/[a-z]+/g)].map(word => {
+                    const range = document.createRange();
+                    range.setStart(text, word.index);
+                    range.setEnd(text, word.index + word[0].length);
+                    return [word[0], range.getClientRects().length];
+                });
+            }))"""
+    )
+    assert {"graded", "too", "memory"} <= {word for word, _ in words}
+    assert [word for word, lines in words if lines != 1] == []
+    page.close()

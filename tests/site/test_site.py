@@ -139,6 +139,40 @@ def test_fits_a_telephone(narrow: Visit) -> None:
     assert overflow <= 0
 
 
+#: Words in tables that stand on more than one line; addresses, code and formulas are no words.
+BROKEN_WORDS = """() => {
+  const broken = [];
+  for (const cell of document.querySelectorAll("article th, article td")) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode());) {
+      if (text.parentElement.closest("code, pre, a[href^=http], mjx-container, .math")) continue;
+      for (const word of text.data.matchAll(/\\p{L}+/gu)) {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        const lines = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+        if (lines.size > 1) broken.push(word[0]);
+      }
+    }
+  }
+  return broken;
+}"""
+
+
+def test_no_word_of_a_table_is_broken_on_a_telephone(narrow: Visit) -> None:
+    assert narrow.page.evaluate(BROKEN_WORDS) == []
+
+
+def test_the_bar_of_a_box_is_as_wide_as_the_box(wide: Visit) -> None:
+    short = wide.page.evaluate(
+        """() => [...document.querySelectorAll("article .admonition > .admonition-title")]
+            .filter(bar => bar.checkVisibility())
+            .filter(bar => bar.offsetWidth < bar.parentElement.clientWidth - 1)
+            .map(bar => bar.textContent)"""
+    )
+    assert short == []
+
+
 def test_accessible_wide_and_light(wide: Visit) -> None:
     assert serious(wide.page) == []
 
@@ -205,6 +239,26 @@ class TestChapters:
     ) -> None:
         text = (build.html() / f"{chapter.name}.html").read_text(encoding="utf-8")
         assert [line for line in first_lines(text) if SAYS_RIGHT.match(line)] == []
+
+
+def test_the_times_that_are_promised_are_those_of_the_pages() -> None:
+    def text(path: Path) -> str:
+        return " ".join(path.read_text(encoding="utf-8").split())
+
+    told = {
+        re.search(r"Most chapters take (\d+) to (\d+) minutes", text(path))
+        for path in (chapters.root() / "README.md", chapters.root() / "book" / "index.md")
+    }
+    (least, most), *others = {tuple(map(int, found.groups())) for found in told if found}
+    assert None not in told and not others
+    pages = [build.html() / f"{page.name}.html" for page in chapters.chapters() if page.executed]
+    minutes = [
+        int(found[1])
+        for found in (re.search(r"(\d+) minutes to read", text(page)) for page in pages)
+        if found
+    ]
+    within = [value for value in minutes if least <= value <= most]
+    assert len(within) >= 0.8 * len(minutes) > 0, sorted(minutes)
 
 
 #: A verdict that says yes, with what some chapters put before it.
