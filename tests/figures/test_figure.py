@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import torch
 from IPython.testing.globalipapp import start_ipython
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 from torch import nn
 
 from course_lib import figures, plots
@@ -189,11 +189,17 @@ class TestWidget:
         assert message["id"] == "b" and "Error: " in message["error"]
 
 
+#: Counts how often the browser has told a figure where it stands, after the figure has heard it.
+LOOKS = """window.looks = 0;
+window.IntersectionObserver = class extends IntersectionObserver {
+  constructor(tell, options) { super((...all) => { tell(...all); window.looks++ }, options) } }"""
+
+
 class TestLoading:
     def test_far_below_waits_until_it_is_scrolled_to(
-        self, show: Callable[..., Page], tmp_path: Path
+        self, show: Callable[..., Page], context: Callable[..., BrowserContext], tmp_path: Path
     ) -> None:
-        page = show(dense())
+        address = show(dense()).url
         html = (
             (tmp_path / "index.html")
             .read_text()
@@ -201,42 +207,44 @@ class TestLoading:
         )
         (tmp_path / "index.html").write_text(html)
         asked: list[str] = []
+        page = context().new_page()
+        page.add_init_script(LOOKS)
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{page.url}?anew", wait_until="networkidle")
+        page.goto(address)
+        started = "document.querySelector('course-figure').hasAttribute('ready')"
+        page.wait_for_function(f"window.looks || {started}")
         assert not [url for url in asked if url.endswith(".bin")]
         page.locator("course-figure").scroll_into_view_if_needed()
-        page.wait_for_selector("course-figure[ready]", state="attached")
+        page.wait_for_function(started)
         assert len([url for url in asked if url.endswith(".bin")]) == 1
 
     def test_only_this_host_is_asked(self, show: Callable[..., Page]) -> None:
-        page = show(dense(), wait=False)
+        page = show(dense(), wait=False, clock=True)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.reload(wait_until="networkidle")
+        page.reload()
+        page.wait_for_selector("course-figure[ready]")
+        page.clock.run_for(60_000)
         assert asked and all(url.startswith((page.url, "data:")) for url in asked)
 
 
 class TestFallback:
     @pytest.fixture
     def broken(
-        self, show: Callable[..., Page], browser: Browser, tmp_path: Path
-    ) -> Iterator[Callable[[Callable[[Path], None]], Page]]:
+        self, show: Callable[..., Page], context: Callable[..., BrowserContext], tmp_path: Path
+    ) -> Callable[[Callable[[Path], None]], Page]:
         """A page whose weights are damaged, in a browser that has never seen them whole."""
-        contexts = []
 
         def open_page(damage: Callable[[Path], None]) -> Page:
             address = show(dense(), wait=False).url
             (file,) = (tmp_path / "_figures").glob("decoder.*.bin")
             damage(file)
-            contexts.append(browser.new_context())
-            page = contexts[0].new_page()
+            page = context().new_page()
             page.goto(address)
             page.wait_for_selector("course-figure[failed]")
             return page
 
-        yield open_page
-        for context in contexts:
-            context.close()
+        return open_page
 
     @pytest.mark.parametrize(
         ("damage", "says"),
@@ -268,14 +276,12 @@ class TestFallback:
         assert page.get_by_role("img", name="A coloured picture").is_visible()
 
     def test_without_javascript_there_is_the_picture(
-        self, show: Callable[..., Page], browser: Browser
+        self, show: Callable[..., Page], context: Callable[..., BrowserContext]
     ) -> None:
         address = show(dense(), wait=False).url
-        context = browser.new_context(java_script_enabled=False)
-        page = context.new_page()
+        page = context(java_script_enabled=False).new_page()
         page.goto(address)
         assert page.get_by_role("img", name="A coloured picture").is_visible()
-        context.close()
 
     def test_print_shows_the_picture(self, show: Callable[..., Page]) -> None:
         page = show(dense())

@@ -529,7 +529,7 @@ def wait(page: Page, condition: str, nth: int = 0) -> None:
 
 
 def test_everything_by_keyboard(show: Callable[..., Page]) -> None:
-    page = show(line(), ring(width=16))
+    page = show(line(), ring(width=16), clock=True)
     first = state(page, "Array.from(state.samples)")
     for round in (1, 2, 3):
         press(page, "Step", "Space")
@@ -540,12 +540,13 @@ def test_everything_by_keyboard(show: Callable[..., Page]) -> None:
     wait(page, "state.round === 0")
     assert state(page, "Array.from(state.samples)") == first
     press(page, "Play")
-    wait(page, "state.round > 20")
+    page.clock.run_for(500)
+    rounds = state(page, "state.round")
+    assert rounds > 20
     assert page.get_by_role("button", name="Pause").count() == 1
     press(page, "Pause", "Space")
-    rounds = state(page, "state.round")
-    page.wait_for_timeout(200)
-    assert state(page, "state.round") <= rounds + 2
+    page.clock.run_for(10_000)
+    assert state(page, "state.round") == rounds
     assert not state(page, "state.playing")
     # The other figure has stood still all the while.
     assert state(page, "[state.round, state.drawn]", 1) == [0, 1]
@@ -555,7 +556,7 @@ def test_everything_by_keyboard(show: Callable[..., Page]) -> None:
     for round in (1, 2, 3):
         press(page, "Step")
         wait(page, f"state.round === {round}")
-    page.wait_for_timeout(50)
+    page.clock.run_for(10_000)  # and no more of them come
     assert state(page, "Array.from(state.samples)") == third
     press(page, "New seed")
     wait(page, "state.round === 0")
@@ -595,13 +596,13 @@ def test_sliders_and_lists_change_the_running_game(show: Callable[..., Page]) ->
 
 
 def test_the_page_says_what_it_shows(show: Callable[..., Page]) -> None:
-    page = show(ring(width=16))
+    page = show(ring(width=16), clock=True)
     press(page, "Step")
     wait(page, "state.round === 1")
     label = page.locator("canvas").first.get_attribute("aria-label")
     kept = state(page, "state.kept.filter(Boolean).length")
     assert label is not None and label.startswith(f"Round 1: {kept} of 8 modes kept")
-    page.wait_for_timeout(1100)
+    page.clock.run_for(1000)
     live = page.locator("[aria-live]").inner_text()
     assert live.startswith("Round 1.") and "modes kept" in live and "Loss of D" in live
     text = page.locator(".status").inner_text()
@@ -611,14 +612,14 @@ def test_the_page_says_what_it_shows(show: Callable[..., Page]) -> None:
 
 
 def test_with_little_motion_it_is_drawn_twice_a_second(show: Callable[..., Page]) -> None:
-    page = show(line(), motion="reduce")
-    page.wait_for_timeout(300)
-    assert state(page, "[state.round, state.playing]") == [0, False]
+    page = show(line(), motion="reduce", clock=True)
+    page.clock.run_for(300)
+    assert state(page, "[state.round, state.playing, state.drawn]") == [0, False, 1]
     press(page, "Play")
-    page.wait_for_timeout(2000)
+    page.clock.run_for(2000)
     rounds, drawn = state(page, "[state.round, state.drawn]")
     assert rounds > 20
-    assert drawn <= 7
+    assert drawn == 1 + 4
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import BrowserContext, Page
 
 from course_lib import attacks, checkpoints, classifiers, data
 from course_lib.gans.networks import DCGANGenerator
@@ -99,6 +101,17 @@ figures.training_scrubber(
 )"""
 
 
+def listening(process: subprocess.Popen[bytes], folder: Path) -> str:
+    """Return the server's address: it writes it down when it has a port of its own."""
+    for _ in range(3000):
+        for written in (folder / "runtime").glob("jpserver-*.json"):
+            with contextlib.suppress(ValueError):  # not yet in full
+                return str(json.loads(written.read_text())["url"])
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.1)
+    raise TimeoutError((folder / "log").read_text())
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab with one notebook, on 127.0.0.1; yields its address."""
@@ -109,14 +122,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "figures.ipynb"
     )
     token = secrets.token_hex(16)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if key != "COURSE_FIGURES"}
     for name in ("CONFIG", "DATA", "RUNTIME"):
         environment[f"JUPYTER_{name}_DIR"] = str(folder / name.lower())
     options = [
-        f"--port={port}", "--ip=127.0.0.1", "--no-browser", f"--ServerApp.root_dir={folder}",
+        "--port=0", "--ip=127.0.0.1", "--no-browser", f"--ServerApp.root_dir={folder}",
         f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None",
         "--MultiKernelManager.default_kernel_name=python3",
@@ -129,15 +139,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         env=environment, stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
     try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/api?token={token}", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.5)
-        yield f"{address}/lab/tree/figures.ipynb?token={token}"
+        yield f"{listening(process, folder)}lab/tree/figures.ipynb?token={token}"
     finally:
         # The server and the kernels it started are one session.
         os.killpg(process.pid, signal.SIGTERM)
@@ -149,23 +151,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def notebook(browser: Browser, lab: str) -> Iterator[Page]:
+def notebook(context: Callable[..., BrowserContext], lab: str) -> Page:
     """The notebook with all its cells run."""
-    page = browser.new_page(viewport={"width": 1280, "height": 2400})
+    page = context(viewport={"width": 1280, "height": 2400}).new_page()
     page.goto(lab)
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_function(
-        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-        timeout=60_000,
+        "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
     )
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_function(
         "document.querySelectorAll('.course-figure').length === 5 &&"
-        "[...document.querySelectorAll('.course-figure')].every(f => f.state?.drawn)",
-        timeout=60_000,
+        "[...document.querySelectorAll('.course-figure')].every(f => f.state?.drawn)"
     )
-    yield page
-    page.close()
+    return page
 
 
 def figure(page: Page, which: int) -> Any:
@@ -180,11 +179,13 @@ def state(page: Page, which: int, name: str) -> Any:
 
 def pixels(page: Page, which: int, canvas: str) -> torch.Tensor:
     raw, height, width = figure(page, which).evaluate(
-        "(f, selector) => { const c = f.shadowRoot.querySelector(selector); return [Array.from(c"
-        ".getContext('2d').getImageData(0, 0, c.width, c.height).data), c.height, c.width] }",
+        "(f, selector) => { const c = f.shadowRoot.querySelector(selector);"
+        "const {data} = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+        "return [btoa(Array.from(data, v => String.fromCharCode(v)).join('')), c.height, c.width] }",
         canvas,
     )
-    return torch.tensor(raw, dtype=torch.float32).reshape(height, width, 4)[..., 0]
+    found = torch.frombuffer(bytearray(base64.b64decode(raw)), dtype=torch.uint8)
+    return found.float().reshape(height, width, 4)[..., 0]
 
 
 def move(page: Page, which: int, label: str, value: float) -> None:
@@ -255,7 +256,7 @@ def test_data_travels_to_the_widget(notebook: Page) -> None:
     seen = pixels(notebook, 4, "canvas")
     assert float((seen[:28, :28] - 255 * film.frames[-1, 0, 0]).abs().max()) <= 0.51
     figure(notebook, 4).get_by_role("button", name="First").click()
-    notebook.wait_for_timeout(100)
+    notebook.wait_for_function("document.querySelectorAll('.course-figure')[4].state.index === 0")
     seen = pixels(notebook, 4, "canvas")
     assert float((seen[:28, 29:57] - 255 * film.frames[0, 1, 0]).abs().max()) <= 0.51
 

@@ -146,22 +146,21 @@ def test_the_walk_from_the_middle_is_a_number(page: Page) -> None:
 
 
 def test_walk_moves_and_reduced_motion_jumps(show: Callable[..., Page]) -> None:
-    page = show(explorer())
+    page = show(explorer(), clock=True)
+    way = page.get_by_label("from A to B")
     page.get_by_role("button", name="Walk").click()
-    page.wait_for_function(
-        "document.querySelector('course-figure').shadowRoot"
-        ".querySelectorAll('input')[4].valueAsNumber === 1"
-    )
-    steps = state(page, "drawn")
-    assert steps > 10
-    still = show(explorer(), motion="reduce")
+    for milliseconds, place in ((0, 0), (400, 0.2), (600, 0.5), (1000, 1), (1000, 1)):
+        page.clock.run_for(milliseconds)
+        assert float(way.input_value()) == pytest.approx(place)
+    assert state(page, "drawn") == 1 + 50
+    still = show(explorer(), motion="reduce", clock=True)
     still.get_by_role("button", name="Walk").click()
     assert state(still, "drawn") == 2
     assert state(still, "code") == pytest.approx(state(page, "code"))
 
 
 def test_changes_are_announced_once_a_second(show: Callable[..., Page]) -> None:
-    page = show(explorer())
+    page = show(explorer(), clock=True)
     live = page.locator("course-figure [aria-live=polite]")
     page.evaluate(
         "window.said = 0; new MutationObserver(() => window.said++).observe(document"
@@ -169,9 +168,20 @@ def test_changes_are_announced_once_a_second(show: Callable[..., Page]) -> None:
     )
     for i in range(20):
         page.get_by_label("number 1").fill(str(round(0.1 * i, 2)))
-    page.wait_for_function("window.said > 0")
+    page.clock.run_for(999)
+    assert page.evaluate("window.said") == 0
+    page.clock.run_for(1)
     assert live.text_content() == "number 1 at 1.9"
     assert page.evaluate("window.said") == 1
+    # However long the changes go on: a second after the first of a row comes the last of them.
+    for i in range(20):
+        page.get_by_label("number 2").fill(str(round(0.1 * i, 2)))
+        page.clock.run_for(125)
+    assert page.evaluate("window.said") == 1 + 2
+    assert live.text_content() == "number 2 at 1.5"
+    page.clock.run_for(5000)
+    assert page.evaluate("window.said") == 1 + 3
+    assert live.text_content() == "number 2 at 1.9"
 
 
 def test_pca_in_colour(show: Callable[..., Page]) -> None:

@@ -412,10 +412,16 @@ def test_accessible_and_narrow(show: Callable[..., Page], width: int, theme: str
     )
     assert inside
     assert errors == []
-    page.wait_for_function(
-        "document.querySelector('course-figure').shadowRoot.querySelector('[aria-live]').textContent"
-        " === document.querySelector('course-figure').state.sentence"
-    )
+
+
+def test_the_sentence_is_announced(show: Callable[..., Page]) -> None:
+    page = show(operating(one_in=2), clock=True)
+    page.clock.run_for(5000)
+    live = page.locator("[aria-live]")
+    assert live.text_content() == ""  # it is there to be read; a change is news
+    page.get_by_label("Generated").press("End")
+    page.clock.run_for(1000)
+    assert live.text_content() == state(page)["sentence"] != ""
 
 
 def test_wrong_input_is_named() -> None:

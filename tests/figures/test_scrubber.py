@@ -21,7 +21,7 @@ from course_lib.figures import bundle, figure
 STEPS = [0, 1, 5, 20, 100, 700]
 PIXELS = """f => { const c = f.shadowRoot.querySelector('canvas');
   const {data} = c.getContext('2d').getImageData(0, 0, c.width, c.height);
-  return [c.width, c.height, Array.from(data)] }"""
+  return [c.width, c.height, btoa(Array.from(data, v => String.fromCharCode(v)).join(''))] }"""
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -63,7 +63,7 @@ def state(page: Page, name: str, which: int = 0) -> Any:
 def expect_images(page: Page, frame: Tensor, columns: int, which: int = 0) -> None:
     """Compare the canvas with (N, C, H, W), an image at a time, and the gaps with nothing."""
     width, height, raw = shown(page, which).evaluate(PIXELS)
-    canvas = np.array(raw, dtype=np.uint8).reshape(height, width, 4)
+    canvas = np.frombuffer(base64.b64decode(raw), dtype=np.uint8).reshape(height, width, 4)
     n, channels, h, w = frame.shape
     assert (width, height) == (columns * (w + 1) - 1, math.ceil(n / columns) * (h + 1) - 1)
     rest = canvas.copy()
@@ -204,47 +204,54 @@ def test_keyboard_alone(show: Callable[..., Page]) -> None:
 
 
 def test_plays_to_the_end_and_stops(show: Callable[..., Page]) -> None:
-    page = show(film(start=2))
-    watch = """f => new Promise(done => { const seen = [[f.state.index, performance.now()]];
-      const timer = setInterval(() => {
-        if (f.state.index !== seen[seen.length - 1][0]) seen.push([f.state.index, performance.now()]);
-        if (!f.state.playing) { clearInterval(timer); done(seen) } }, 5);
-      const play = [...f.shadowRoot.querySelectorAll('button')].find(b => b.textContent === 'Play');
-      play.click() })"""
-    seen = shown(page).evaluate(watch)
-    assert [index for index, _ in seen] == [2, 3, 4, 5]
-    pauses = np.diff([at for _, at in seen])
-    assert np.abs(pauses[1:] - 1000 / 6).max() < 120
-    assert shown(page).get_by_role("button", name="Play").count() == 1
+    page = show(film(start=2), clock=True)
+
+    def expect_film(first: int) -> None:
+        """Six frames a second from ``first`` on, looked at just before and after each change."""
+        page.get_by_role("button", name="Play").click()
+        now = 0
+        for index in range(first, 6):
+            assert (state(page, "index"), state(page, "playing")) == (index, index < 5)
+            end = (index - first + 1) * 1000 // 6  # a frame's end is between two milliseconds
+            page.clock.run_for(end - 1 - now)
+            assert state(page, "index") == index
+            page.clock.run_for(2)
+            now = end + 1
+        assert (state(page, "index"), state(page, "playing")) == (5, False)
+        assert shown(page).get_by_role("button", name="Play").count() == 1
+
+    expect_film(2)
     # At the end it begins anew.
-    seen = shown(page).evaluate(watch)
-    assert [index for index, _ in seen][-6:] == [0, 1, 2, 3, 4, 5]
+    expect_film(0)
 
 
 def test_pause_and_a_move_stop_the_film(show: Callable[..., Page]) -> None:
     steps = list(range(40))
-    page = show(film(torch.rand(40, 2, 1, 3, 3, generator=noise()), steps=steps, start=0))
+    made = film(torch.rand(40, 2, 1, 3, 3, generator=noise()), steps=steps, start=0)
+    page = show(made, clock=True)
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function("document.querySelector('course-figure').state.index >= 2")
+    page.clock.run_for(450)
+    assert state(page, "index") == 2
     page.get_by_role("button", name="Pause").click()
-    index = state(page, "index")
-    page.wait_for_timeout(450)
-    assert state(page, "index") == index < 39
+    page.clock.run_for(10_000)
+    assert (state(page, "index"), state(page, "playing")) == (2, False)
     page.get_by_role("button", name="Play").click()
+    page.clock.run_for(450)
+    assert (state(page, "index"), state(page, "playing")) == (4, True)
     page.get_by_label("step", exact=True).fill("20")
-    page.wait_for_timeout(450)
+    page.clock.run_for(10_000)
     assert (state(page, "index"), state(page, "playing")) == (20, False)
 
 
 def test_reduced_motion_is_one_frame_a_second(show: Callable[..., Page]) -> None:
-    page = show(film(start=0), motion="reduce")
+    page = show(film(start=0), motion="reduce", clock=True)
     assert state(page, "playing") is False
     page.get_by_role("button", name="Play").click()
-    page.wait_for_timeout(600)
-    assert state(page, "index") == 0
-    page.wait_for_function(
-        "document.querySelector('course-figure').state.index === 1", timeout=1500
-    )
+    for index in (1, 2, 3):
+        page.clock.run_for(999)
+        assert state(page, "index") == index - 1
+        page.clock.run_for(1)
+        assert state(page, "index") == index
 
 
 def test_a_click_on_the_curves_goes_there(show: Callable[..., Page]) -> None:
@@ -259,9 +266,9 @@ def test_a_click_on_the_curves_goes_there(show: Callable[..., Page]) -> None:
 
 
 def test_says_what_changed(show: Callable[..., Page]) -> None:
-    page = show(film())
+    page = show(film(), clock=True)
     page.get_by_label("step", exact=True).fill("3")
-    page.wait_for_timeout(1200)
+    page.clock.run_for(1000)
     said = shown(page).locator("[aria-live]").text_content() or ""
     assert said.startswith("Step 20 of 700. D's loss 0.")
     assert "cursor at step 20 of 700" in (
@@ -276,14 +283,16 @@ def test_the_chart_may_show_something_else(show: Callable[..., Page]) -> None:
     assert drawing.axes[1].get_xlabel() == "labels"
     assert drawing.axes[1].get_ylabel() == "share read wrongly"
     plt.close(drawing)
-    page = show(made)
+    page = show(made, clock=True)
     chart = shown(page).locator("svg").last
     texts = chart.locator("text").all_text_contents()
     assert {"labels", "share read wrongly"} <= set(texts)
     assert "Share read wrongly over 700 labels" in (chart.get_attribute("aria-label") or "")
     page.get_by_label("labels", exact=True).fill("2")
     assert state(page, "index") == 2
+    page.clock.run_for(1000)  # with what is announced
     whole = shown(page).evaluate("f => f.shadowRoot.textContent")
+    assert "Labels 5 of 700." in whole
     assert "labels 5 of 700" in whole and "mean of 3 labels" in whole
     assert "step" not in whole and "loss over" not in whole.lower()
 

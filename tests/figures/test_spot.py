@@ -19,9 +19,8 @@ from course_lib import checkpoints, data, device, figures
 from course_lib.detection import cnn, processing
 from course_lib.gans.networks import DCGANGenerator
 
-# The shadow root as text, without what was announced last: that comes up to a second late.
-DOM = """f => { const copy = f.shadowRoot.querySelector('.live').cloneNode(true);
-  copy.querySelector('[aria-live]').textContent = ''; return copy.outerHTML }"""
+# The shadow root as text, with what was announced: compare it where the clock stands still.
+DOM = "f => f.shadowRoot.querySelector('.live').outerHTML"
 PIXELS = """f => [...f.shadowRoot.querySelectorAll('button.picture canvas')].map(c =>
   Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data))"""
 
@@ -93,6 +92,12 @@ def table(page: Page, which: int = 0) -> dict[str, str]:
     return {r.locator("th").inner_text(): r.locator("td").inner_text() for r in rows}
 
 
+def announced(page: Page, which: int = 0) -> str:
+    """What a screen reader says in the second after a change."""
+    page.clock.run_for(1000)
+    return shown(page, which).locator("[aria-live]").text_content() or ""
+
+
 def focused(page: Page) -> str:
     return str(page.evaluate("document.activeElement.shadowRoot.activeElement.textContent"))
 
@@ -157,10 +162,12 @@ def test_a_whole_game(show: Callable[..., Page]) -> None:
 
 
 def test_a_second_pick_does_not_count(show: Callable[..., Page]) -> None:
-    page = show(quiz())
+    page = show(quiz(), clock=True)
     pick(page, 0)
+    said = announced(page)
     before = shown(page).evaluate(DOM)
     shown(page).locator("button.picture").nth(1).evaluate("b => b.click()")
+    assert announced(page) == said != ""
     assert shown(page).evaluate(DOM) == before
     assert state(page, "answered") == 1
 
@@ -168,10 +175,12 @@ def test_a_second_pick_does_not_count(show: Callable[..., Page]) -> None:
 def test_nothing_says_the_answer_before_the_choice(show: Callable[..., Page]) -> None:
     """Exchange real and fake: the same page, until the choice."""
     one, other = images(12, 5), images(12, 6)
-    page = show(quiz(one, other, detector=None), quiz(other, one, detector=None))
-    for _ in range(4):
+    page = show(quiz(one, other, detector=None), quiz(other, one, detector=None), clock=True)
+    for n in range(4):
         sides = [truth(page, 0, one, other), truth(page, 1, other, one)]
         assert sides[0] == sides[1]  # the side of the fake is the seed's: it was the other image
+        pair = f"Pair {n + 1} of 12. Which one is generated?" if n else ""
+        assert [announced(page, i) for i in range(2)] == [pair, pair]
         first, second = (shown(page, i).evaluate(DOM) for i in range(2))
         assert first == second
         for i in range(2):
@@ -181,11 +190,12 @@ def test_nothing_says_the_answer_before_the_choice(show: Callable[..., Page]) ->
 
 def test_the_page_is_the_same_whichever_side_it_is(show: Callable[..., Page]) -> None:
     """First pairs of many seeds, with the fake now left, now right: one and the same text."""
-    made = [quiz(seed=seed) for seed in range(8)]
-    page = show(*made, wait=False)
+    made = [quiz(seed=seed, pairs=2) for seed in range(8)]  # two pairs: quicker to draw
+    page = show(*made, wait=False, clock=True)
     for i in range(8):
         shown(page, i).scroll_into_view_if_needed()
         page.locator("course-figure[ready]").nth(i).wait_for()
+    page.clock.run_for(5000)
     texts = {shown(page, i).evaluate(DOM) for i in range(8)}
     assert {truth(page, i) for i in range(8)} == {0, 1}
     assert len(texts) == 1
@@ -209,7 +219,7 @@ def test_the_seed_decides_the_order_and_the_sides(show: Callable[..., Page]) -> 
 
 
 def test_start_again_shows_new_pairs_and_forgets(show: Callable[..., Page]) -> None:
-    page = show(quiz(pairs=5))
+    page = show(quiz(pairs=5), clock=True)
     blank = shown(page).evaluate(DOM)
     games = []
     for _ in range(3):
@@ -225,10 +235,9 @@ def test_start_again_shows_new_pairs_and_forgets(show: Callable[..., Page]) -> N
         assert state(page, "right") == 5
         press(page, "Start again")
         assert focused(page) == "Picture A"
-        page.wait_for_timeout(1100)
-        said = shown(page).locator("[aria-live]").text_content()
+        said = announced(page)
         assert said == "Pair 1 of 5. Which one is generated?"
-        assert shown(page).evaluate(DOM) == blank
+        assert shown(page).evaluate(DOM).replace(f">{said}<", "><") == blank
         assert (state(page, "answered"), state(page, "right"), state(page, "picks")) == (0, 0, [])
     # Fourteen pairs: the first two games share none, the third begins again after its fourth.
     assert not set(games[0]) & set(games[1])
@@ -265,11 +274,10 @@ def test_keyboard_alone(show: Callable[..., Page]) -> None:
 
 
 def test_the_answer_is_announced(show: Callable[..., Page]) -> None:
-    page = show(quiz())
+    page = show(quiz(), clock=True)
     side = truth(page)
     pick(page, side)
-    page.wait_for_timeout(1200)
-    said = shown(page).locator("[aria-live]").text_content() or ""
+    said = announced(page)
     assert said.startswith(f"Right. {'AB'[side]} is generated. The detector finds A ")
     assert re.search(r"You 1 of 1, the detector [01] of 1, a coin 0.5\.", said)
 
@@ -314,12 +322,13 @@ def test_scores_are_told_apart(
 
 
 def test_without_a_detector(show: Callable[..., Page]) -> None:
-    page = show(quiz(detector=None, names=("written", "forged")))
+    page = show(quiz(detector=None, names=("written", "forged")), clock=True)
     assert "Which one is forged?" in verdict(page)
     side = truth(page)
     pick(page, 1 - side)
     assert verdict(page) == f"Wrong. {'AB'[side]} is forged."
     assert list(table(page)) == ["you", "a coin, on average"]
+    assert announced(page).startswith(verdict(page))
     assert "detector" not in shown(page).evaluate(DOM)
 
 
@@ -377,10 +386,11 @@ def test_the_courses_detector_on_the_courses_digits(show: Callable[..., Page]) -
 
 
 def test_two_figures_do_not_disturb_each_other(show: Callable[..., Page]) -> None:
-    page = show(quiz(), quiz(seed=9))
+    page = show(quiz(), quiz(seed=9), clock=True)
     untouched = shown(page, 1).evaluate(DOM), on_show(page, 1)
     pick(page, 0, 0)
     press(page, "Next pair", 0)
+    assert announced(page, 0).startswith("Pair 2 of 12.") and announced(page, 1) == ""
     assert shown(page, 1).evaluate(DOM) == untouched[0]
     assert all(torch.equal(x, y) for x, y in zip(on_show(page, 1), untouched[1], strict=True))
 

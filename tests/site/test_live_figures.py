@@ -28,12 +28,17 @@ SHOWN = {
 PAGES = sorted({page for pages in SHOWN.values() for page in pages})
 
 
+#: Milliseconds after which what was waited for is missing: more than any busy machine needs.
+PATIENCE = 300_000
+
+
 def opened(browser: Browser, url: str, **options: Any) -> tuple[BrowserContext, Page, list[Any]]:
     context = browser.new_context(reduced_motion="reduce", **options)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     responses: list[Any] = []
     page.on("response", lambda response: responses.append(response))
-    page.goto(url, wait_until="networkidle")
+    page.goto(url)
     return context, page, responses
 
 
@@ -41,10 +46,11 @@ def live(page: Page) -> list[Locator]:
     """Scroll to every figure of the page and wait until it has started."""
     found = page.locator("course-figure").all()
     for figure in found:
-        figure.scroll_into_view_if_needed()
-        figure.evaluate(
-            "f => new Promise(r => { const t = setInterval(() => {"
-            "if (f.hasAttribute('ready') || f.hasAttribute('failed')) { clearInterval(t); r() } }, 20) })"
+        # Again and again: formulas above that are drawn only now may push it out of sight.
+        page.wait_for_function(
+            "f => f.hasAttribute('ready') || f.hasAttribute('failed')"
+            " || void f.scrollIntoView({ behavior: 'instant' })",
+            arg=figure.element_handle(),
         )
         assert figure.get_attribute("failed") is None, figure.inner_text()
     return found
