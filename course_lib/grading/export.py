@@ -23,6 +23,9 @@ MAX_BYTES = 50 << 20
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 #: What makes a spreadsheet read a cell as a formula; the wide forms are the same to some.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+#: Where a cell would end for a spreadsheet that is set to another separator than the file has, and what
+#: it would read as a formula behind it, in quotes or not.
+_INNER = re.compile('[;,|\t\r\n]"*(?=[=+@＝＋－＠-])')
 
 
 class Table(NamedTuple):
@@ -314,6 +317,9 @@ def _text(table: Iterable[Sequence[str]], delimiter: str = ",") -> str:
 
 
 def _safe(cell: str) -> str:
-    """Put a quote before what a spreadsheet would compute; a lone dash is Moodle's "never"."""
+    """Put a quote before what a spreadsheet would compute, wherever it splits the cell.
+
+    A lone dash is Moodle's "never".
+    """
     dangerous = cell.startswith(_FORMULA) and cell != "-" and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if dangerous else cell
+    return ("'" if dangerous else "") + _INNER.sub(r"\g<0>'", cell)

@@ -7,6 +7,9 @@ unpacked to disk, and sizes are counted while reading. What is wrong with one su
 Whose a submission is: nbgrader's and a plain folder's or file's name; Moodle's participant number, which
 its grading worksheet has; Canvas' user id, which is the ``ID`` of its grade book; Gradescope's student id,
 or the e-mail address where there is none. The person's name, where the platform says it, goes along.
+
+All of this stands at the top of what a platform or a teacher has put together. Below a student's own
+folder everything is the student's, and what looks there like a platform's mark is a warning.
 """
 
 from __future__ import annotations
@@ -40,19 +43,23 @@ MAX_ID, MAX_ID_BYTES = 100, 200
 #: The deepest folder that is looked into.
 _DEPTH = 6
 #: The most bytes of a time stamp, of Gradescope's list, and of an archive's table of contents.
-_MAX_STAMP, _MAX_YAML, _MAX_CONTENTS = 200, 64 << 20, 64 << 20
+_MAX_STAMP, _MAX_YAML, _MAX_CONTENTS = 200, 16 << 20, 64 << 20
 
 # "fgsm.ipynb"; some browsers save it as "fgsm.ipynb.txt".
 _NOTEBOOK = re.compile(r"(?P<stem>.*)\.ipynb(?:\.(?:txt|json))?", re.IGNORECASE | re.DOTALL)
-# "Ada Lovelace_12345_assignsubmission_file_", as a folder or in front of the file's own name.
+# "Ada Lovelace_12345_assignsubmission_file_", as a folder or in front of the file's own name. The first
+# such mark is Moodle's, which leaves no underscore in a person's name; what follows is the student's.
 _MOODLE = re.compile(
-    r"(?P<name>.*)_(?P<id>\d{1,20})_assignsubmission_(?P<kind>[a-z]+)_?(?P<rest>.*)"
+    r"(?P<name>.*?)_(?P<id>\d{1,20})_assignsubmission_(?P<kind>[a-z]+)_?(?P<rest>.*)"
 )
+_MARK = re.compile(r"_(\d{1,20})_assignsubmission_")
 # "lovelaceada_LATE_1234_56789_fgsm-2.ipynb"
 _CANVAS = re.compile(
     r"(?P<name>.+?)(?P<late>_LATE)?_(?P<id>\d{1,20})_(?P<file>\d{1,20})_(?P<rest>.+)"
 )
-_GRADESCOPE = "submission_metadata.yml"
+_GRADESCOPE, _STAMPS = "submission_metadata.yml", "timestamp.txt"
+# The folder that Gradescope packs its list and everybody's folder into.
+_EXPORT = re.compile(r"assignment_\d{1,20}_export")
 _PERSON = ("sid", "email", "name")
 # What shells and nbgrader's pages read as more than a letter.
 _NOT_IN_A_NAME = frozenset('<>"*?[]`')
@@ -128,7 +135,8 @@ def submissions(paths: Sequence[Path], names: Mapping[str, Master]) -> Intake:
     A path is nbgrader's ``submitted``, a folder of ``<student>.ipynb`` or ``<student>/*.ipynb``, a
     notebook, or a zip from Moodle, Canvas or Gradescope, unpacked or not. To which assignment a notebook
     belongs, nbgrader's folder says, else its cells, else its name. Of several notebooks of a student for
-    an assignment the latest counts.
+    an assignment the latest counts. What lies at the top of a path says whose it is: name the folder with
+    the students in it, and not a student's own, in which the names are the student's.
 
     Raises ``ValueError`` for a path that is not there or none of these, and without assignments.
     """
@@ -235,7 +243,7 @@ def _look(path: Path, names: Mapping[str, Master], warnings: list[str]) -> Itera
             return
         entries = [
             _Entry((file.name,), _reader(path.parent, (file.name,)), _LINK * file.is_symlink())
-            for file in (path, path.parent / "timestamp.txt")
+            for file in (path, path.parent / _STAMPS)
             if os.path.lexists(file)
         ]
         yield from _place(entries, above, str(path.parent), names, warnings)
@@ -435,25 +443,35 @@ def _place(
     warnings: list[str],
 ) -> Iterator[_Found]:
     """Say of each notebook whose it may be. ``base`` is the path of what the entries lie in."""
-    stamps = {
-        entry.parts[:-1]: entry for entry in entries if entry.parts[-1].lower() == "timestamp.txt"
-    }
-    groups: dict[str, _Group] = {}
+    stamps = {entry.parts[:-1]: entry for entry in entries if entry.parts[-1] == _STAMPS}
+    groups: dict[tuple[str, ...], _Group] = {}
+    unlisted: list[str] = []  # lists of Gradescope's where none of them is
     for entry in entries:
-        if entry.parts[-1] == _GRADESCOPE and not entry.problem:
-            groups |= _gradescope(entry, where, warnings)
+        *folders, file = entry.parts
+        if file != _GRADESCOPE:
+            continue
+        if folders and not (len(folders) == 1 and _EXPORT.fullmatch(folders[0])):
+            unlisted.append(_shown(where, entry.parts))
+        elif not entry.problem:
+            listed = _gradescope(entry, where, warnings)
+            groups |= {(*folders, key): group for key, group in listed.items()}
     unknown: dict[str, int] = {}
+    marked: list[str] = []  # with a platform's mark where none counts
+    untimed: list[str] = []  # with a time that counts for nobody
     others: dict[tuple[str, str, str], list[str]] = {}  # what came with no notebook
     seen: set[tuple[str, str, str]] = set()
     for entry in entries:
         shown = _shown(where, entry.parts)
-        moodle = next((hit for part in entry.parts if (hit := _MOODLE.fullmatch(part))), None)
-        # In Moodle's flat form, the file's own name follows.
-        flat = moodle["rest"] if moodle and moodle.string == entry.parts[-1] else ""
-        file = flat or entry.parts[-1]
-        canvas = None if moodle else _CANVAS.fullmatch(entry.parts[-1])
-        gradescope = next((part for part in entry.parts[:-1] if part in groups), "")
-        if canvas:
+        above = entry.parts[:-1]
+        group = groups.get(above[:1]) or groups.get(above[:2])
+        moodle = _MOODLE.fullmatch(entry.parts[0]) if group is None else None
+        canvas = None
+        if not above and not moodle:
+            canvas = _CANVAS.fullmatch(entry.parts[0])
+        file = entry.parts[-1]
+        if moodle and not above:  # Moodle's flat form: the file's own name follows
+            file = moodle["rest"] or file
+        elif canvas:
             file = canvas["rest"]
         is_notebook = _NOTEBOOK.fullmatch(file) is not None
         if entry.problem == _LINK and not is_notebook:
@@ -475,9 +493,9 @@ def _place(
             people = [(canvas["id"], canvas["name"])]
             order = (0, _copy(stem), int(canvas["file"]))
             found = replace(found, order=order, late=canvas["late"] is not None)
-        elif gradescope:
-            people = groups[gradescope].people
-            found = replace(found, timestamp=groups[gradescope].timestamp, order=(0, _copy(stem)))
+        elif group is not None:
+            people = group.people
+            found = replace(found, timestamp=group.timestamp, order=(0, _copy(stem)))
         if not is_notebook:
             if len(entry.parts) == 3 and entry.parts[1] in names and not people:
                 people = [(entry.parts[0], "")]
@@ -485,6 +503,11 @@ def _place(
             for who in people:
                 others.setdefault((*who, found.assignment), []).append(file)
             continue
+        told = {hit[1] for part in (*above[1:], file) for hit in _MARK.finditer(part)}
+        if told - {moodle["id"] if moodle else ""} or (
+            above and not people and _CANVAS.fullmatch(file)
+        ):
+            marked.append(shown)
         if not people:
             owner = _owner(entry.parts, base, names)
             if owner is None:
@@ -495,9 +518,12 @@ def _place(
             order = (exact, -deep, _copy(stem)) if assignment else (0, -deep, _copy(stem))
             found = replace(found, assignment=assignment, hint=hint or found.hint, order=order)
             people = [(student, "")]
-            stamp = stamps.get(entry.parts[:-1]) if len(entry.parts) > 1 or assignment else None
+            # Of an assignment's folder in nbgrader's layout: further down lies what she has made.
+            stamp = stamps.get(above[:2]) if assignment else None
             if stamp is not None and not found.problem:
                 found = replace(found, timestamp=_stamp(stamp, where, warnings))
+            if above in stamps and above and stamps[above] is not stamp:
+                untimed.append(shown)
         for student, name in people:
             seen.add((student, name, found.assignment))
             yield replace(found, student=student, name=printable(name)[:MAX_ID])
@@ -507,11 +533,26 @@ def _place(
             f"{_shown(where, ('*', folder))}: {files} left out, there is no such assignment (there are "
             f"{', '.join(sorted(names))})"
         )
+    if unlisted:
+        warnings.append(
+            f"{printable(where)}: Gradescope's list counts only at the top of what it gives, left out: "
+            f"{_listed(unlisted)}"
+        )
+    if marked:
+        warnings.append(
+            f"{printable(where)}: named as Moodle or Canvas names files, which counts only at the top of "
+            f"what it gives (name that folder, if these are of it): {_listed(marked)}"
+        )
+    if untimed:
+        warnings.append(
+            f"{printable(where)}: a {_STAMPS} was left out, it counts only in <student>/<assignment>, "
+            f"beside {_listed(untimed)}"
+        )
     for owner_of, files_there in others.items():
         if owner_of not in seen:
-            told = printable(" ".join(part for part in owner_of if part))[:200]
+            of_whom = printable(" ".join(part for part in owner_of if part))[:200]
             warnings.append(
-                f"{printable(where)}: no notebook of {told}, but {_listed(files_there)}"
+                f"{printable(where)}: no notebook of {of_whom}, but {_listed(files_there)}"
             )
 
 
@@ -550,7 +591,11 @@ def _gradescope(entry: _Entry, where: str, warnings: list[str]) -> dict[str, _Gr
 
     # Made by a program in another language: its tagged objects become nothing instead of an error.
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            # Merges of merges make gigabytes of a few lines. Aliases, which Ruby writes, cost nothing.
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise yaml.YAMLError("a mapping is merged into another")
+            super().flatten_mapping(node)
 
     Loader.add_multi_constructor("!", lambda *_: None)
     try:

@@ -26,7 +26,7 @@ from typing import Any
 from course_lib.grading import rebuild
 from course_lib.grading.checks import Check, Failure, Verdict, examine, explain
 from course_lib.grading.jail import Limits
-from course_lib.grading.sandbox import Sandbox
+from course_lib.grading.sandbox import Child, Sandbox
 
 #: How often a submission gets a new process for its remaining checks after it has lost one.
 RESTARTS = 4
@@ -163,6 +163,17 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
     ``problem`` says why a submission that could not be read is rejected. Raises ``Missing`` where there
     is no sandbox, and what the teacher's own checks raise.
     """
+    return attempt(assignment, student, data, problem)[0]
+
+
+def attempt(
+    assignment: Assignment, student: str, data: bytes, problem: str = ""
+) -> tuple[dict[str, Any], bool]:
+    """Grade one submission like ``grade``; return its result, and whether it should be tried alone.
+
+    It should where it was stopped before it had computed for most of its time: beside busy neighbours
+    that says nothing about it.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -184,6 +195,7 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
         "flags": [],
     }
     verdicts: dict[str, Verdict] = {}
+    starved = False
     try:
         if problem:
             raise rebuild.Rejected(problem)
@@ -193,7 +205,7 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
         result |= {"status": "rejected", "note": note}
         verdicts = {check.name: Verdict(0.0, note) for check in checks}
     else:
-        status, errors, verdicts = _run(assignment, checks, built, student)
+        status, errors, verdicts, starved = _run(assignment, checks, built, student)
         result |= {
             "status": status,
             "errors": {name: _told(failure) for name, failure in errors.items()},
@@ -209,7 +221,7 @@ def grade(assignment: Assignment, student: str, data: bytes, problem: str = "") 
         row |= {"points": verdict.points, "message": verdict.message}
         result["checks"].append(row | {"answer": answer, "line": line})
     result["points"] = round(sum(row["points"] for row in result["checks"]), 6)
-    return result
+    return result, starved
 
 
 def to_bytes(result: Mapping[str, Any]) -> bytes:
@@ -219,8 +231,8 @@ def to_bytes(result: Mapping[str, Any]) -> bytes:
 
 def _run(
     assignment: Assignment, checks: tuple[Check, ...], built: rebuild.Rebuilt, student: str
-) -> tuple[str, dict[str, Failure], dict[str, Verdict]]:
-    """Run a rebuilt notebook against its checks; return status, errors of cells, and verdicts.
+) -> tuple[str, dict[str, Failure], dict[str, Verdict], bool]:
+    """Run a rebuilt notebook; return status, errors of cells, verdicts, and whether it starved.
 
     A process that is lost costs the check, or the cell, that lost it; the rest goes on in a new one.
     """
@@ -230,8 +242,11 @@ def _run(
     guilty: set[int] = set()
     _sandbox(assignment)  # to start it takes seconds that are not the student's
     until = time.monotonic() + assignment.limits.total
+    starved = False
     for _ in range(RESTARTS + 1):
-        failure = _attempt(assignment, checks, built, student, (errors, verdicts, guilty, until))
+        with _sandbox(assignment).child(until) as child:
+            failure = _go_on(child, assignment, checks, built, student, (errors, verdicts, guilty))
+        starved |= child.starved
         if failure is None:
             break
         if status == "graded":
@@ -247,42 +262,42 @@ def _run(
         for verdict in verdicts.values()
     ):
         status = "memory"
-    return status, errors, verdicts
+    return status, errors, verdicts, starved
 
 
-def _attempt(
+def _go_on(
+    child: Child,
     assignment: Assignment,
     checks: tuple[Check, ...],
     built: rebuild.Rebuilt,
     student: str,
-    so_far: tuple[dict[str, Failure], dict[str, Verdict], set[int], float],
+    so_far: tuple[dict[str, Failure], dict[str, Verdict], set[int]],
 ) -> Failure | None:
     """Go on with a submission in one process; return None at the end, or what lost the process."""
-    errors, verdicts, guilty, until = so_far
-    with _sandbox(assignment).child(until) as child:
-        for position, (name, source) in enumerate(built.code):
-            if position in guilty:
-                continue
-            told = child.cells([(name, source)])
-            if isinstance(told, Failure):
-                guilty.add(position)
-                errors[name] = told
-                return told
-            if name in built.answers:
-                errors.update(told)
-        lost = child.probe(assignment.probe)
-        if lost is not None:
-            return lost
-        for check in checks:
-            if check.name in verdicts:
-                continue
-            verdicts[check.name] = examine(check, child.call, student)
-            if child.gone is not None:
-                # Its other checks call the same function: they would lose a process each.
-                for other in checks:
-                    if other.cell == check.cell:
-                        verdicts.setdefault(other.name, verdicts[check.name])
-                return child.gone
+    errors, verdicts, guilty = so_far
+    for position, (name, source) in enumerate(built.code):
+        if position in guilty:
+            continue
+        told = child.cells([(name, source)])
+        if isinstance(told, Failure):
+            guilty.add(position)
+            errors[name] = told
+            return told
+        if name in built.answers:
+            errors.update(told)
+    lost = child.probe(assignment.probe)
+    if lost is not None:
+        return lost
+    for check in checks:
+        if check.name in verdicts:
+            continue
+        verdicts[check.name] = examine(check, child.call, student)
+        if child.gone is not None:
+            # Its other checks call the same function: they would lose a process each.
+            for other in checks:
+                if other.cell == check.cell:
+                    verdicts.setdefault(other.name, verdicts[check.name])
+            return child.gone
     return None
 
 

@@ -15,6 +15,7 @@ import ast
 import builtins
 import itertools
 import json
+import re
 import symtable
 import textwrap
 from collections import Counter
@@ -331,8 +332,8 @@ def _statements(others: Iterable[tuple[str | None, str]]) -> Iterator[_Statement
 
 
 def _tree(source: str) -> tuple[str, ast.Module]:
-    """Parse a cell, with magics as IPython reads them; nothing where that is no Python."""
-    for read in (str, _as_ipython):
+    """Parse a cell, without magics where there are any; nothing where that is no Python."""
+    for read in (str, _without_magic):
         try:
             plain = read(source)
             flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -342,15 +343,33 @@ def _tree(source: str) -> tuple[str, ast.Module]:
     return "", ast.Module([], [])
 
 
-def _as_ipython(source: str) -> str:
-    from IPython.core.inputtransformer2 import TransformerManager
+# "%time f()", "!ls", "?f" and "f?", but not "% x" and "!= x", which go on with the line before.
+_MAGIC = re.compile(r"%{1,2}[^\W\d]|!(?!=)|\?|%{0,2}[\w.*]++\?{1,2}$")
 
-    if len(source) > 40_000:
-        raise ValueError("too long to be looked at by a slow tokenizer")
-    lines = source.lstrip().splitlines(True)
-    if lines and lines[0].startswith("%%"):
-        lines = lines[1:]  # %%time and its like run their cell
-    return str(TransformerManager().transform_cell("".join(lines)))
+
+def _without_magic(source: str) -> str:
+    """Return a cell with Python in place of the lines that only IPython reads.
+
+    IPython itself would take the whole cell apart once for every such line, and some lines in a time
+    that grows with the square of their length: it has no place in a process without a time limit.
+    """
+    lines = []
+    goes_on = False
+    for line in textwrap.dedent(source).splitlines(True):
+        bare = line.strip()
+        target, equals, value = line.partition("=")
+        value = value.strip()
+        if goes_on:
+            line = "\n"
+        elif _MAGIC.match(bare):
+            line = line[: len(line) - len(line.lstrip())] + "pass\n"
+        elif equals and value.startswith(("!", "%")):  # files = !ls
+            line = f"{target}= {[] if value.startswith('!') else None}\n"
+        else:
+            bare = ""
+        goes_on = bare.endswith("\\")
+        lines.append(line)
+    return "".join(lines)
 
 
 _SCOPES = (

@@ -114,11 +114,11 @@ def _end_with_parent() -> None:
 
 def one(
     assignment: job.Assignment, student: str, data: bytes, problem: str
-) -> tuple[dict[str, Any], float]:
-    """Grade one submission in a worker; return its result and the CPU-independent seconds it took."""
+) -> tuple[dict[str, Any], float, bool]:
+    """Grade one submission in a worker; return its result, the seconds it took, and if to try it alone."""
     begin = time.monotonic()
-    result = job.grade(assignment, student, data, problem)
-    return result, time.monotonic() - begin
+    result, starved = job.attempt(assignment, student, data, problem)
+    return result, time.monotonic() - begin, starved
 
 
 def grade(
@@ -129,11 +129,15 @@ def grade(
 ) -> Iterator[Graded]:
     """Grade what is found and is not graded yet; yield what became of each, in the order it ends.
 
-    Every result is stored before it is yielded. Raises ``Missing`` where there is no sandbox.
+    A submission that ran out of time while it hardly computed is graded again, with no other beside it,
+    before it counts: its neighbours may have been busy on purpose. Every result is stored before it is
+    yielded. Raises ``Missing`` where there is no sandbox.
     """
     waiting: dict[Future[Any], tuple[_Task, int]] = {}
     current = {name: fact["key"] for name, fact in store.current().items()}
     again: list[tuple[_Task, int]] = []
+    slow: list[_Task] = []
+    undisturbed = workers.workers == 1
     alone = False  # after a submission has seen several workers die, it gets one for itself
 
     def finished(task: _Task, result: Mapping[str, Any], seconds: float, new: bool) -> Graded:
@@ -151,7 +155,7 @@ def grade(
         for future in done:
             task, tries = waiting.pop(future)
             try:
-                result, seconds = future.result()
+                result, seconds, starved = future.result()
             except Missing:
                 raise
             except BrokenProcessPool:
@@ -162,6 +166,9 @@ def grade(
             else:
                 if result["key"] != task.key:
                     yield task.failed("the worker that graded it has other versions than this one")
+                    continue
+                if starved and not undisturbed:
+                    slow.append(task)
                     continue
                 store.put(task.key, job.to_bytes(result))
                 yield finished(task, result, seconds, True)
@@ -186,6 +193,15 @@ def grade(
             if waiting:
                 yield from collect()
 
+    def retry() -> Iterator[Graded]:
+        nonlocal undisturbed
+        yield from drain(0)
+        before, undisturbed = undisturbed, True
+        while slow:
+            start(slow.pop(), 0)
+            yield from drain(0)
+        undisturbed = before
+
     for submission in found:
         assignment = assignments[submission.assignment]
         key = job.key(assignment, submission.student, submission.data, submission.problem)
@@ -202,7 +218,9 @@ def grade(
             continue
         start(task, 0)
         yield from drain(2 * workers.workers)
-    yield from drain(0)
+        if len(slow) > 2 * workers.workers:  # their notebooks are held: not those of a whole class
+            yield from retry()
+    yield from retry()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ comes back is numbers or a ``Failure``; a child that hangs, dies, floods or lies
 
 from __future__ import annotations
 
+import ast
 import builtins
 import contextlib
 import math
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ _KINDS = {
 _TYPES = {name for name, kind in vars(builtins).items() if isinstance(kind, type)} | {"NoneType"}
 #: Users of their own, one per grading process, where root grades.
 _USERS = range(61184, 65000)
+#: The part of its time that a process computes when nobody keeps it from doing so.
+_BUSY = 0.8
 
 
 class Sandbox:
@@ -156,7 +160,7 @@ class Sandbox:
             raise Missing(f"no sandbox here, so nothing is graded. {answer.get('missing')}")
         self._control = ours
         self.report = answer["ready"]
-        self._loaded = _held(self._process.pid)
+        self._loaded, _ = _used(self._process.pid)
 
     def _map(self, pid: int) -> bool:
         """Give a zygote that root started two users: root, for setting up, and one for students."""
@@ -210,7 +214,11 @@ class Sandbox:
 
 
 class Child:
-    """A process that runs one submission's code, and the only line to it."""
+    """A process that runs one submission's code, and the only line to it.
+
+    ``starved`` says of one whose time was over that it had not computed for most of it: it waited, or
+    others did not let it, and alone it may come through.
+    """
 
     def __init__(
         self, channel: socket.socket, zygote: int, limits: Limits, loaded: int, until: float
@@ -221,6 +229,10 @@ class Child:
         self._until = until
         self._loaded = loaded
         self._look = 0.0
+        self._since: tuple[float, float] | None = None
+        self._names: frozenset[str] = frozenset()
+        self._lines: dict[str, int] = {}
+        self.starved = False
         self.status: int | None = None
         self.gone: Failure | None = None
 
@@ -233,6 +245,8 @@ class Child:
 
         A ``Failure`` instead means that the process did not come through.
         """
+        for name, source in cells:
+            self._lines[name] = max(self._lines.get(name, 0), source.count("\n") + 1)
         answer = self._ask({"cells": list(cells)}, {}, self._limits.cells)
         if isinstance(answer, Failure):
             return answer
@@ -240,10 +254,13 @@ class Child:
         known = {name for name, _ in cells}
         if not isinstance(errors, dict):
             return self._lost("wire")
-        return {name: _failure(told, own=True) for name, told in errors.items() if name in known}
+        return {
+            name: self._failure(told, own=True) for name, told in errors.items() if name in known
+        }
 
     def probe(self, source: str) -> Failure | None:
         """Send the probes' source text; return a ``Failure`` if the process did not take it."""
+        self._names = _asked_for(source)
         answer = self._ask({"probe": source}, {}, self._limits.call)
         return answer if isinstance(answer, Failure) else None
 
@@ -256,7 +273,7 @@ class Child:
         if isinstance(answer, Failure):
             return answer
         error = answer[0].get("error")
-        return answer[1] if error is None else _failure(error)
+        return answer[1] if error is None else self._failure(error)
 
     def _ask(
         self, question: Mapping[str, Any], arrays: Mapping[str, np.ndarray], seconds: float
@@ -264,12 +281,14 @@ class Child:
         if self.gone is not None:
             return self.gone
         until = min(time.monotonic() + seconds, self._until)
+        self._since = None
         self._look = time.monotonic() + 0.2  # most answers are there before the first look
         self._channel.settimeout(max(0.001, until - time.monotonic()))
         try:
             wire.send(self._channel, question, arrays)
             return wire.receive(self._channel, lambda: self._wait(until), ANSWER)
         except TimeoutError:
+            self.starved = self._waited()
             return self._lost("timeout")
         except MemoryError:
             return self._lost("memory")
@@ -296,21 +315,85 @@ class Child:
                 raise TimeoutError
             if now >= self._look:
                 self._look = now + 0.1
-                if _held(self._zygote) - self._loaded > self._limits.memory:
+                held, worked = _used(self._zygote)
+                self._since = self._since or (now, worked)
+                if held - self._loaded > self._limits.memory:
                     raise MemoryError
             if ready.poll(1000 * (min(self._look, until) - now)):
                 return
 
+    def _waited(self) -> bool:
+        """Say of a process that is late whether it computed for less than most of its time."""
+        now = time.monotonic()
+        if self._since is None or now >= self._until:
+            return True  # what it did before its last question is not known here
+        begin, before = self._since
+        _, worked = _used(self._zygote)
+        return worked - before < _BUSY * (now - begin)
 
-def _held(pid: int) -> int:
-    """Return the bytes that a process and all that came of it hold, pages they share counted once."""
-    total = 0
+    def _failure(self, told: Any, *, own: bool = False) -> Failure:
+        """Read what the process says of an error, believing only what has the form of one.
+
+        Names are of those that the probes ask for, cells and lines of those that were sent: in words and
+        numbers of its own it could pass on what it is asked with. ``own`` is for the errors of a
+        notebook's cells, which ran before anything was sent: there the text of the error is the
+        student's, and is kept.
+        """
+        if not isinstance(told, dict):
+            return Failure("wire")
+        kind, cell, line = told.get("type"), told.get("cell"), told.get("line")
+        name, what = told.get("name"), told.get("what")
+        detail = ""
+        if own:
+            detail = str(told.get("text", ""))[:500]
+        elif kind == "missing":
+            if not isinstance(name, str) or name not in self._names:
+                return Failure("wire")
+            detail = name
+        elif kind == "returned":
+            detail = what if isinstance(what, str) and what in _TYPES else "object"
+        if not isinstance(cell, str) or cell not in self._lines:
+            cell, line = "", 0
+        elif type(line) is not int or line < 1:
+            line = 0
+        else:
+            line = min(line, self._lines[cell])
+        kind = kind if isinstance(kind, str) and kind in _KINDS else "Exception"
+        return Failure(kind, detail, cell, line)
+
+
+@cache
+def _asked_for(probe: str) -> frozenset[str]:
+    """Return the names that probes look up in what they get first: the student's functions."""
+    tree = ast.parse(probe)
+    first = {
+        argument.arg
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for argument in (node.args.posonlyargs + node.args.args)[:1]
+    }
+    return frozenset(
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in first
+    )
+
+
+def _used(pid: int) -> tuple[int, float]:
+    """Return the bytes that a process and all that came of it hold, and the CPU seconds they have had.
+
+    Pages that they share are counted once. What ended and was waited for counts with who waited.
+    """
+    held, worked = 0, 0.0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for one in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error, OSError):
-                total += _share(one.pid)
-    return total
+                worked += sum(one.cpu_times()[:4])
+                held += _share(one.pid)
+    return held, worked
 
 
 def _share(pid: int) -> int:
@@ -319,28 +402,3 @@ def _share(pid: int) -> int:
         if line.startswith("Pss:"):
             return 1024 * int(line.split()[1])
     return 0
-
-
-def _failure(told: Any, *, own: bool = False) -> Failure:
-    """Read what a child says of an error, believing only what has the form of one.
-
-    ``own`` is for the errors of a notebook's cells, which ran before anything was sent: there the text
-    of the error is the student's, and is kept.
-    """
-    if not isinstance(told, dict):
-        return Failure("wire")
-    kind, cell, line = told.get("type"), told.get("cell"), told.get("line")
-    name, what = told.get("name"), told.get("what")
-    detail = ""
-    if own:
-        detail = str(told.get("text", ""))[:500]
-    elif kind == "missing" and isinstance(name, str) and name.isidentifier():
-        detail = name[:60]
-    elif kind == "returned":
-        detail = what if isinstance(what, str) and what in _TYPES else "object"
-    return Failure(
-        kind if isinstance(kind, str) and kind in _KINDS else "Exception",
-        detail,
-        cell if isinstance(cell, str) and len(cell) < 100 else "",
-        line if type(line) is int and 0 < line < 1_000_000 else 0,
-    )

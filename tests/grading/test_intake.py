@@ -221,6 +221,87 @@ def test_gradescope(tmp_path: Path) -> None:
     assert len(warnings) == 1 and "submission_124" in warnings[0]
 
 
+def test_gradescopes_list_is_found_above_a_single_submission(tmp_path: Path) -> None:
+    top = "assignment_1_export"
+    files = {
+        f"{top}/submission_metadata.yml": METADATA,
+        f"{top}/submission_123/fgsm.ipynb": notebook("fgsm"),
+    }
+    path = pack(tmp_path / "export.zip", files.items())
+    zipfile.ZipFile(path).extractall(tmp_path / "x")
+    for where in (path, tmp_path / "x", tmp_path / "x" / top):
+        found, warnings = read(where)
+        assert [one.student for one in found] == ["00123", "alan@uni.example"] and not warnings
+
+
+#: A class of Bob, who is 222, and Eve, who is 111: where their files lie, and what a platform adds.
+LAYOUTS: dict[str, tuple[str, dict[str, bytes]]] = {
+    "nbgrader": ("{}/fgsm", {}),
+    "plain": ("{}", {}),
+    "Moodle": ("Somebody_{}_assignsubmission_file_", {}),
+    "Gradescope": (
+        "submission_{}",
+        {
+            "submission_metadata.yml": b"submission_222: {':submitters': [{':sid': '222'}]}\n"
+            b"submission_111: {':submitters': [{':sid': '111'}]}\n"
+        },
+    ),
+}
+THEFT = "{}: {{':submitters': [{{':sid': '{}'}}], ':created_at': 2030-01-01 10:00:00 Z}}\n"
+#: What Eve hands in as well, to be taken for Bob.
+OWN_MARKS = {
+    "a list of Gradescope's": "submission_metadata.yml",
+    "a list further down": "assignment_1_export/submission_metadata.yml",
+    "a name of Moodle's": "Bob_222_assignsubmission_file_fgsm-9.ipynb",
+    "a folder of Moodle's": "Bob_222_assignsubmission_file_/fgsm.ipynb",
+    "a name of Canvas'": "bob_222_99999_fgsm-9.ipynb",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("extra", OWN_MARKS.values(), ids=OWN_MARKS)
+@pytest.mark.parametrize(("folder", "more"), LAYOUTS.values(), ids=LAYOUTS)
+def test_nothing_that_a_student_hands_in_says_whose_it_is(
+    tmp_path: Path, folder: str, more: dict[str, bytes], extra: str, packed: bool
+) -> None:
+    keys = ["222", "111", "fgsm", "submission_222", "submission_111", folder.format(222)]
+    swap = "".join(THEFT.format(key, "111" if "222" in key else "222") for key in keys)
+    files = more | {
+        f"{folder.format(222)}/fgsm.ipynb": notebook("fgsm", "bob"),
+        f"{folder.format(111)}/fgsm.ipynb": notebook("fgsm", "eve"),
+        f"{folder.format(111)}/{extra}": (
+            swap.encode() if extra.endswith(".yml") else notebook("fgsm", "eve")
+        ),
+    }
+    top = put(tmp_path / "submitted", files)
+    found, warnings = read(pack(tmp_path / "submitted.zip", files.items()) if packed else top)
+    assert {one.student: json.loads(one.data)["cells"][0]["source"] for one in found} == {
+        "222": "bob",
+        "111": "eve",
+    }
+    assert all(one.timestamp is None for one in found)
+    # A file's name says nothing where Moodle or Gradescope has said whose it is.
+    quiet = extra.startswith("bob_222") and "_" in folder
+    assert any(extra in line for line in warnings) != quiet
+
+
+def test_the_first_mark_in_a_flat_name_is_moodles(tmp_path: Path) -> None:
+    part = "assignsubmission_file_"
+    files = {
+        f"Bob B_222_{part}fgsm.ipynb": notebook("fgsm", "bob"),
+        f"Eve E_111_{part}x_222_{part}fgsm-9.ipynb": notebook("fgsm", "eve"),
+        f"Ada A_333_{part}Ada A_333_{part}fgsm.ipynb": notebook("fgsm", "ada"),
+    }
+    found, warnings = read(pack(tmp_path / "m.zip", files.items()))
+    assert {one.student: json.loads(one.data)["cells"][0]["source"] for one in found} == {
+        "222": "bob",
+        "111": "eve",
+        "333": "ada",
+    }
+    assert [one.name for one in found] == ["Eve E", "Bob B", "Ada A"]
+    assert len(warnings) == 1 and "fgsm-9" in warnings[0] and "Ada" not in warnings[0]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -229,14 +310,54 @@ def test_gradescope(tmp_path: Path) -> None:
         b"[" * 5000,
         b"1: 2026-99-99 00:00:00",
         b"- a list",
+        b"a: &a {':submitters': [{':sid': eve}]}\nsubmission_1: {<<: *a}",
+        b"a: &a {':submitters': [{':sid': eve}]}\nsubmission_1: {!!merge x: *a}",
         b"submission_1: {':submitters': [1, {':sid': [3]}, {':name': x}], ':created_at': 3}",
     ],
 )
 def test_a_bad_list_of_gradescopes_costs_only_the_names(tmp_path: Path, text: bytes) -> None:
     put(tmp_path, {"submission_metadata.yml": text, "submission_1/fgsm.ipynb": notebook("fgsm")})
     found, _ = read(tmp_path)
-    assert len(found) == 1 and found[0].data == notebook("fgsm")
+    assert who(found) == [("submission_1", "fgsm")] and found[0].data == notebook("fgsm")
     assert not Path("pwned").exists()
+
+
+def test_mappings_merged_into_mappings_are_refused_at_the_first(tmp_path: Path) -> None:
+    bomb = "a0: &a0 {k: v}\n" + "".join(
+        f"a{i + 1}: &a{i + 1}\n  <<: [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(3)
+    )
+    put(tmp_path, {"submission_metadata.yml": bomb.encode(), "ada/fgsm.ipynb": notebook("fgsm")})
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    intake.submissions([tmp_path], NAMES)  # what is imported once is not counted
+    sys.setprofile(count)
+    try:
+        found = intake.submissions([tmp_path], NAMES)
+    finally:
+        sys.setprofile(None)
+    assert steps < 5000 and "cannot be read" in found.warnings[0]
+
+
+def test_what_ruby_writes_once_and_names_again_is_read(tmp_path: Path) -> None:
+    listed = b"""
+submission_1: {':submitters': &1 [&2 {':sid': ada}], ':created_at': &3 2026-02-02 10:00:00 Z}
+submission_2: {':submitters': *1, ':created_at': *3, ':history': [*2, *2]}
+"""
+    put(
+        tmp_path,
+        {
+            "submission_metadata.yml": listed,
+            "submission_1/fgsm.ipynb": notebook("fgsm"),
+            "submission_2/pca.ipynb": notebook("pca"),
+        },
+    )
+    found, warnings = read(tmp_path)
+    assert who(found) == [("ada", "fgsm"), ("ada", "pca")] and not warnings
+    assert {one.timestamp for one in found} == {datetime(2026, 2, 2, 10, tzinfo=UTC)}
 
 
 def test_a_class_zipped_in_a_folder_is_no_single_student(tmp_path: Path) -> None:
@@ -466,6 +587,33 @@ def test_time_stamps(tmp_path: Path, text: str, hour: int | None) -> None:
     (found,), warnings = read(tmp_path)
     assert (found.timestamp.hour if found.timestamp else None) == hour
     assert (len(warnings) == 1) == (hour is None)
+
+
+OFFICIAL, OWN = b"2026-03-30 10:00:00 UTC", b"2026-01-01 10:00:00 UTC"
+#: A time that a student has handed in: where it lies, where the notebook lies.
+OWN_TIMES = {
+    "in a folder below": ("fgsm/sub/timestamp.txt", "fgsm/sub/fgsm.ipynb"),
+    "in other letters": ("fgsm/TimeStamp.TXT", "fgsm/fgsm.ipynb"),
+    "further down": ("fgsm/fgsm/fgsm/timestamp.txt", "fgsm/fgsm/fgsm/fgsm.ipynb"),
+}
+
+
+@pytest.mark.parametrize(("own", "lies"), OWN_TIMES.values(), ids=OWN_TIMES)
+def test_only_nbgrader_says_when(tmp_path: Path, own: str, lies: str) -> None:
+    files = {"fgsm/timestamp.txt": OFFICIAL, own: OWN, lies: notebook("fgsm")}
+    top = put(tmp_path / "submitted", {f"eve/{name}": data for name, data in files.items()})
+    pack(tmp_path / "s.zip", [(f"submitted/eve/{name}", data) for name, data in files.items()])
+    for where in (top, tmp_path / "s.zip"):
+        (found,), warnings = read(where)
+        assert found.student == "eve" and found.timestamp == datetime(2026, 3, 30, 10, tzinfo=UTC)
+        assert len(warnings) == ("/" in lies.removeprefix("fgsm/"))
+
+
+def test_a_plain_folder_says_no_time(tmp_path: Path) -> None:
+    put(tmp_path, {"eve/fgsm.ipynb": notebook("fgsm"), "eve/timestamp.txt": OWN})
+    (found,), warnings = read(tmp_path)
+    assert found.timestamp is None
+    assert len(warnings) == 1 and "timestamp.txt was left out" in warnings[0]
 
 
 @pytest.mark.parametrize("name", ["missing", "fgsm.py", "nul\0"])

@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import inline_grader
 import psutil
 import pytest
-from submissions import ROOT, submission
+from submissions import ROOT, bundle, submission
 
-from course_lib.grading import results
+from course_lib.grading import intake, job, results, run
 
 
 def course(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -145,6 +147,60 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+class Busy:
+    """Workers that note who was with them together; some come back without having had their time."""
+
+    def __init__(self, starved: set[str], workers: int = 2) -> None:
+        self.workers, self.starved = workers, starved
+        self.together: list[list[str]] = []
+        self._here: dict[Future[Any], dict[str, Any]] = {}
+
+    def submit(
+        self, _: object, assignment: job.Assignment, student: str, *more: Any
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._here[future] = {"key": job.key(assignment, student, *more), "student": student}
+        here = [result["student"] for result in self._here.values()]
+        self._here[future]["points"] = float(len(here) == 1)
+        self.together.append(here)
+        return future
+
+    def wait(self, waiting: Iterable[Future[Any]], **_: Any) -> tuple[set[Future[Any]], set[Any]]:
+        """End the one that came first."""
+        future, result = next(iter(self._here.items()))
+        del self._here[future]
+        future.set_result((result, 0.1, result["student"] in self.starved))
+        return {future}, set(waiting) - {future}
+
+    def mend(self) -> None: ...
+
+    def grade(self, desk: Path, students: Sequence[str]) -> dict[str, float]:
+        """Return the points that each student has in the end."""
+        found = iter([intake.Submission(one, "fgsm", b"", None, "") for one in students])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "wait", self.wait)
+            told = list(run.grade(results.Store(desk), {"fgsm": bundle("fgsm")}, found, self))  # type: ignore[arg-type]
+        assert sorted(one.student for one in told) == sorted(students)
+        points = {student: json.loads(data)["points"] for student, data in stored(desk).items()}
+        assert points == {one.student: one.result["points"] for one in told if one.result}
+        return points
+
+
+def test_who_was_kept_from_computing_counts_only_alone(tmp_path: Path) -> None:
+    students = [f"s{number:02}" for number in range(20)]
+    slow = set(students[1:]) - {"s04", "s11"}
+    workers = Busy(slow)
+    points = workers.grade(tmp_path, students)
+    assert all(points[student] == 1 for student in slow) and sum(points.values()) < len(students)
+    assert len(workers.together) == len(students) + len(slow)  # once more each, and not oftener
+
+
+def test_one_worker_has_nothing_to_repeat(tmp_path: Path) -> None:
+    workers = Busy({"ada", "bob"}, workers=1)
+    workers.grade(tmp_path, ["ada", "bob", "cyd"])
+    assert len(workers.together) == 3
 
 
 def test_two_graders_do_not_share_a_desk(tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import textwrap
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import inline_grader
@@ -24,7 +27,7 @@ import numpy as np
 import pytest
 from submissions import Notebook, bundle, find, submission
 
-from course_lib.grading import checks, rebuild, wire
+from course_lib.grading import checks, job, rebuild, sandbox, wire
 from course_lib.grading.jail import Limits
 from course_lib.grading.job import to_bytes
 from course_lib.grading.sandbox import Child, Sandbox
@@ -126,6 +129,11 @@ SAID: dict[str, dict[str, Any]] = {
     "a terminal's escape": {"type": "missing", "name": "<img src=x>\ud800\x1b[2J"},
     "what was sent": {"type": "secret_0_1834_0_2284_0_9923"},
     "a line that is true": {"type": "ValueError", "cell": "fgsm", "line": True},
+    "numbers in a name": {"type": "missing", "name": "secret_0a9f_0b11"},
+    "words in a name": {"type": "missing", "name": "you_have_earned_it"},
+    "numbers in a line": {"type": "ValueError", "cell": "fgsm", "line": 834_123},
+    "numbers in a line of no cell": {"type": "ValueError", "line": 834_123},
+    "numbers in a line of another cell": {"type": "ValueError", "cell": "g", "line": 834_123},
 }
 
 
@@ -140,6 +148,28 @@ def test_a_child_does_not_put_words_into_the_graders_mouth(
         assert not re.search("[<>]|earned|secret|True", row["message"])
         assert type(row["line"]) is int
         assert row["answer"] in ("", "fgsm")
+        lines = SAY.format(told=told).count("\n") + 1
+        assert all(int(number) <= lines for number in re.findall(r"\d+", row["message"]))
+
+
+@pytest.mark.parametrize("name", ["detect", "fgsm", "minimax", "pca"])
+def test_the_names_that_a_child_may_miss_are_those_of_the_answers(name: str) -> None:
+    """Each answer's function that is not there is told by its name; tensors' methods do no harm."""
+    assignment = bundle(name)
+    defined = {
+        hit
+        for cell in assignment.master().of("answer")
+        for hit in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)
+    }
+    asked = sandbox._asked_for(assignment.probe)
+    assert defined and all(hit in asked for hit in defined)
+    assert len(asked) < 20
+
+
+def test_a_function_that_is_missing_is_named(fgsm: Grade) -> None:
+    result = fgsm(submission("fgsm", {"bim": "pass"}))
+    (told, *_) = [row["message"] for row in result["checks"] if row["name"].startswith("bim")]
+    assert told == "bim is not defined: the cell that defines it did not run to its end."
 
 
 # ------------------------------------------------------------------------------- numbers and judges
@@ -432,6 +462,33 @@ def test_no_notebook_is_heavy(answer: str, edit: Callable[[Notebook], object]) -
     assert sum(map(len, built.flags)) < 20_000
 
 
+#: Cells with magics that take IPython's reading a time that grows faster than they do.
+MAGICS = {
+    "many in a long cell": "x = !ls\n" * 50 + "a = [1, 2, 3]\n" * 200,
+    "each before an open bracket": "!(\n" * 300,
+    "a question after many spaces": "!" + " " * 400 + "?\n!ls",
+}
+
+
+@pytest.mark.parametrize("source", MAGICS.values(), ids=MAGICS)
+def test_reading_magics_takes_a_few_steps_for_every_line(source: str) -> None:
+    master = bundle("fgsm").master()
+    notebook = rebuild.parse(submission("fgsm", {"fgsm": source}))
+    rebuild.rebuild(master, notebook)  # what is imported once is not counted
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        rebuild.rebuild(master, notebook)
+    finally:
+        sys.setprofile(None)
+    assert steps < 10_000 + 300 * source.count("\n")
+
+
 # --------------------------------------------------------------------------------------- the sandbox
 
 TIGHT = Limits(cells=2.0, call=2.0, total=6.0, memory=200 << 20)
@@ -519,6 +576,57 @@ def test_a_stream_that_never_pauses_ends_in_time() -> None:
         begin = time.monotonic()
         assert child.cells([("x", "")]) == checks.Failure("timeout")
         assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("part", "total", "starved"),
+    [
+        (1.0, 9.0, False),
+        (3.0, 9.0, False),
+        (0.5, 9.0, True),
+        (0.0, 9.0, True),
+        (1.0, 1.0, True),  # the time for all questions: what went before is not known
+    ],
+)
+def test_who_is_late_and_has_hardly_computed_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, part: float, total: float, starved: bool
+) -> None:
+    clock = [100.0]
+
+    def wait(_: object, milliseconds: float) -> list[int]:
+        clock[0] += milliseconds / 1000
+        return []
+
+    poll = type("poll", (), {"register": lambda *_: None, "poll": wait})
+    monkeypatch.setattr(sandbox, "select", SimpleNamespace(poll=poll, POLLIN=1))
+    monkeypatch.setattr(sandbox, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(sandbox, "_used", lambda pid: (0, 5.0 + part * clock[0]))
+    ours, theirs = socket.socketpair()
+    child = Child(ours, 0, Limits(cells=2.0), 0, clock[0] + total)
+    with ours, theirs:
+        assert child.cells([("x", "")]) == checks.Failure("timeout")
+    assert child.starved is starved
+
+
+def test_what_ended_processes_computed_is_counted() -> None:
+    code = "import time\nwhile time.process_time() < {}: pass"
+    _, before = sandbox._used(os.getpid())
+    for seconds in (0.2, 0.3):
+        subprocess.run([sys.executable, "-I", "-S", "-c", code.format(seconds)], check=True)
+    held, after = sandbox._used(os.getpid())
+    assert after - before >= 0.45 and held > 1 << 20  # the kernel counts in hundredths
+
+
+def test_a_sleeper_is_to_be_tried_alone() -> None:
+    limits = Limits(cells=0.5, call=0.5, total=1.5)
+    assignment = bundle("fgsm", limits)
+    data = submission("fgsm", {"fgsm": "import time; time.sleep(60)"})
+    try:
+        result, starved = job.attempt(assignment, "ada", data)
+    finally:
+        job.close()
+    assert result["status"] == "timeout" and starved
+    assert not job.attempt(assignment, "ada", b"")[1]
 
 
 #: Doors that are not in test_hostile. Each raises what it found; "[]" or a lost process is nothing.
@@ -692,6 +800,13 @@ ODD: dict[str, tuple[str, Callable[[Notebook], object] | None]] = {
     "a long sum beside the use of a helper": (
         "S = " + "+".join("1" * 500) + "\n" + STEP,
         _extra(HELPER),
+    ),
+    "a helper beside lines that are and are not magic": (
+        STEP,
+        _extra(
+            "%matplotlib inline\n!ls \\\n  -l\nfiles = !ls\nt = %timeit -o 1\n"
+            "print('%d' # why?\n      % 1, 1\n      != 2)\n?print\nprint??\n" + HELPER
+        ),
     ),
     "a star": (STEP.replace("direction(g)", "g.sign() * exp(0)"), _extra("from math import *")),
     "a helper in a match": (
