@@ -229,7 +229,10 @@ def bench(
 def report_card(
     detector: Annotated[
         str,
-        typer.Argument(help="portrait-detectors:NAME, or FILE.py:NAME of your own (it is run)."),
+        typer.Argument(
+            help="portrait-detectors:NAME, or FILE.py:NAME of your own. The file is run as it is, with all "
+            "that you may do: somebody else's only in a container, or not at all."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The page; its numbers go beside it as .json.")] = Path(
         "report-card.html"

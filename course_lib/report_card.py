@@ -17,7 +17,7 @@ import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,6 +44,8 @@ ONE_IN = (2, 10, 100, 1_000, 10_000)
 LEVELS = (1, 2, 4, 8)
 LEVELS_BLIND = 4
 FALSE_POSITIVE_RATE = 0.05
+#: So many images are shown to the detector at a time.
+BATCH = 200
 #: Prepared portraits have a grey margin of so many pixels, which no attacker touches.
 MARGIN = 4
 
@@ -108,14 +110,15 @@ class ReportCard:
 
 
 def scores(detector: Detector, x: Tensor) -> Tensor:
-    """Return the scores (N,) of images (N, 3, 64, 64), checked.
+    """Return the scores (N,) of images (N, 3, 64, 64), checked; the images stay as they are.
 
     Raises ``ValueError`` where the detector gives another shape, or scores outside [0, 1].
     """
+    own = x.clone()  # others are measured on these images too
     if isinstance(detector, nn.Module):
-        return cnn.score(detector, x)
+        return cnn.score(detector, own)
     with torch.no_grad():
-        found = detector(x)
+        found = detector(own)
     if not isinstance(found, Tensor) or found.shape != (len(x),):
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"detector: expected a tensor of {len(x)} scores, one each; got {got}")
@@ -126,6 +129,20 @@ def scores(detector: Detector, x: Tensor) -> Tensor:
             f"{float(found.max()):.3g}]"
         )
     return found
+
+
+def _mixed(
+    detector: Detector, sets: Mapping[str, Tensor], draw: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the scores of each of several sets, whose images the detector is shown in one random order.
+
+    Were a set shown by itself, its company or the number of calls before it would tell what it is.
+    """
+    x = torch.cat(list(sets.values()))
+    order = torch.randperm(len(x), generator=draw)
+    found = torch.empty(len(x))
+    found[order] = torch.cat([scores(detector, x[part]) for part in order.split(BATCH)])
+    return dict(zip(sets, found.split([len(part) for part in sets.values()]), strict=True))
 
 
 def assess(
@@ -140,10 +157,11 @@ def assess(
     """Measure ``detector`` on the test portraits and the fakes of all ``generators``.
 
     ``detector``: a module (N, 3, 64, 64) -> logits (N,), or a function to scores (N,) in [0, 1]. All
-    images are prepared by ``prepare_portrait``. ``home``: the generator that it was trained on, one of
-    ``generators``; its threshold is set on validation photographs, which are training people: whoever
-    trains a detector for this page leaves them out (``portrait_detectors.parts``). ``attacked``: how many
-    fakes are attacked, which is what takes longest.
+    images are prepared by ``prepare_portrait``, and shown in one random order, real and fake together.
+    ``home``: the generator that it was trained on, one of ``generators``; its threshold is set on
+    validation photographs, which are training people: whoever trains a detector for this page leaves them
+    out (``portrait_detectors.parts``). ``attacked``: how many fakes are attacked, which is what takes
+    longest.
 
     Raises ``ValueError`` for an unknown generator, no fakes to attack, or a detector that does not give
     one score each.
@@ -152,27 +170,37 @@ def assess(
         raise ValueError(f"home: expected one of {', '.join(generators)}; got {home!r}")
     if attacked < 1:
         raise ValueError(f"attacked: expected at least 1, got {attacked}")
-    judge = functools.partial(scores, detector)
-    held = portrait_detectors.parts(home, seed=0)["validation"].real
-    threshold = evaluate.threshold_at(judge(held), FALSE_POSITIVE_RATE)
+    draw = device.generator(seed)
+    held = portrait_detectors.parts(home, seed=0)["validation"]
+    judged = _mixed(detector, {"real": held.real, "fake": held.fake}, draw)
+    threshold = evaluate.threshold_at(judged["real"], FALSE_POSITIVE_RATE)
     parts = {g: portrait_detectors.held_out(g) for g in generators}
     # Most generators are told from the same photographs, which are then judged once.
-    same = {g: hash(part.real.numpy().tobytes()) for g, part in parts.items()}
+    same = {g: f"photographs {hash(part.real.numpy().tobytes())}" for g, part in parts.items()}
+    sets = {same[g]: part.real for g, part in parts.items()}
+    sets |= {g: part.fake for g, part in parts.items()}
+    found = {
+        name: _mixed(detector, {key: change(x) for key, x in sets.items()}, draw)
+        for name, change in compression.CONDITIONS.items()
+    }
     matrix: dict[str, dict[str, evaluate.Report]] = {g: {} for g in generators}
-    for change_name, change in compression.CONDITIONS.items():
-        known: dict[int, Tensor] = {}
+    for change_name, judged in found.items():
         for generator, part in parts.items():
-            if same[generator] not in known:
-                known[same[generator]] = judge(change(part.real))
-            s = torch.cat([known[same[generator]], judge(change(part.fake))])
+            s = torch.cat([judged[same[generator]], judged[generator]])
             y = torch.cat([torch.zeros(len(part.real)), torch.ones(len(part.fake))]).long()
             matrix[generator][change_name] = evaluate.report(
                 s, y, threshold=threshold, n=200, seed=seed
             )
     real, fake = parts[home].real, parts[home].fake
-    s_real, s_fake = judge(real), judge(fake)
+    s_real, s_fake = found["raw"][same[home]], found["raw"][home]
     s = torch.cat([s_real, s_fake])
     y = torch.cat([torch.zeros(len(real)), torch.ones(len(fake))]).long()
+    saved = compression.CONDITIONS[HISTORY](real)
+    history = _mixed(detector, {"as they are": real, HISTORY: saved}, draw)
+    levels = _with_access(detector, fake[:attacked], seed)
+    blind = _without_access(detector, home, attacked, seed)
+    tried = {"photographs": real, **blind, **{f"PGD {n}": x for n, x in (levels or {}).items()}}
+    after = {name: _caught(s, threshold) for name, s in _mixed(detector, tried, draw).items()}
     # So many shortcuts are tried that a few intervals of 95 % would miss one half by chance.
     surely = 1 - 0.05 / (len(evaluate.SHORTCUTS) * len(generators))
     half = torch.randperm(len(real), generator=device.generator(seed)) % 2
@@ -188,7 +216,7 @@ def assess(
         },
         null=evaluate.report(s_real, half, seed=seed).auc,
         history=evaluate.report(
-            torch.cat([s_real, judge(compression.CONDITIONS[HISTORY](real))]),
+            torch.cat([history["as they are"], history[HISTORY]]),
             torch.arange(2).repeat_interleave(len(real)),
             groups=torch.arange(len(real)).repeat(2),
             n=200,
@@ -197,8 +225,8 @@ def assess(
         matrix=matrix,
         calibration=evaluate.calibration(s, y),
         points=evaluate.operating_points(s, y, threshold=threshold, one_in=ONE_IN),
-        with_access=_with_access(detector, fake[:attacked], threshold, seed),
-        without_access=_without_access(detector, home, attacked, threshold, seed),
+        with_access=None if levels is None else {n: after[f"PGD {n}"] for n in levels},
+        without_access={name: after[name] for name in blind},
     )
 
 
@@ -217,32 +245,26 @@ def _pgd(seed: int) -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
     return attack
 
 
-def _with_access(
-    detector: Detector, fake: Tensor, threshold: float, seed: int
-) -> dict[int, Estimate] | None:
+def _with_access(detector: Detector, fake: Tensor, seed: int) -> dict[int, Tensor] | None:
+    """Return the fakes after PGD, by levels; None for a detector without gradients."""
     if not isinstance(detector, nn.Module):
         return None
-    found = {}
-    for level in LEVELS:
-        evaded = evade(detector, fake, _pgd(seed), eps=level / 255, margin=MARGIN)
-        found[level] = _caught(scores(detector, evaded), threshold)
-    return found
+    return {
+        level: evade(detector, fake.clone(), _pgd(seed), eps=level / 255, margin=MARGIN)
+        for level in LEVELS
+    }
 
 
-def _without_access(
-    detector: Detector, home: str, attacked: int, threshold: float, seed: int
-) -> dict[str, Estimate]:
-    """Launder the fakes, and try what fools a network that the attacker trained himself."""
+def _without_access(detector: Detector, home: str, attacked: int, seed: int) -> dict[str, Tensor]:
+    """Return the fakes laundered, and moved by what fools a network that the attacker trained himself."""
     fake = portrait_detectors.held_out(home).fake[:attacked]
-    found = {"nothing": _caught(scores(detector, fake), threshold)}
+    found = {"nothing": fake}
     for name in ("JPEG 50", "half size", "blur 1 px"):
-        found[name] = _caught(scores(detector, compression.CONDITIONS[name](fake)), threshold)
-    noisy = compression.noise(fake, 4 / 255, seed=seed)
-    found["noise of 4 levels"] = _caught(scores(detector, noisy), threshold)
+        found[name] = compression.CONDITIONS[name](fake)
+    found["noise of 4 levels"] = compression.noise(fake, 4 / 255, seed=seed)
     # Whoever has no access has no copy either: the shipped network that is not the one examined.
     name = "meso" if _same(detector, portrait_detectors.load()[0]["xception"]) else "xception"
-    moved = _fools(name, home, attacked, seed)
-    found[f"{LEVELS_BLIND} levels against {name}"] = _caught(scores(detector, moved), threshold)
+    found[f"{LEVELS_BLIND} levels against {name}"] = _fools(name, home, attacked, seed)
     return found
 
 
@@ -265,8 +287,9 @@ def load(address: str) -> tuple[Detector, str]:
     """Return the detector at ``address``, and its name.
 
     ``portrait-detectors:meso`` is one of the course's; ``mine.py:detector`` is the object ``detector``
-    of a file, which is **run** to get it: only for code that you trust. (What students hand in is graded
-    in the sandbox, by ``course grade``.)
+    of a file, which is **run as it is** to get it, with all that you may do and read: for a file of your
+    own. Run somebody else's in a container that holds nothing else, or not at all. (The sandbox of
+    ``course grade`` is for assignments: it has no weights, no gradients and little of the package.)
 
     Raises ``ValueError`` for an address, a file or a name that is not there, or no detector.
     """
@@ -546,6 +569,7 @@ of the attacker's own.</p>
 <dl>{words}</dl>
 <h2>What this page cannot say</h2>
 <p>Small generators of small portraits were tried, and no others. A detector that does well here has
-passed an examination, and can accuse nobody.</p>
+passed an examination, and can accuse nobody. Its code ran beside the examiner's: if it was written to
+deceive, the numbers say nothing.</p>
 </body></html>
 """

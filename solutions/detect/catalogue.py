@@ -89,6 +89,28 @@ def _nulls(
     )
 
 
+def _dealt(line: str, *, before: str = "") -> dict[str, str]:
+    """The labels ``y`` of each trial come from ``line``; ``n`` is their number."""
+    return _null(
+        "    n, rates = len(train_labels), []\n"
+        f"{before}"
+        "    for trial in range(trials):\n"
+        f"        {line}\n"
+        "        rates.append(measure(fit(train, y)(test), test_labels))\n"
+        "    return rates\n"
+    )
+
+
+def _chosen(line: str) -> dict[str, str]:
+    """The people ``chosen``, of ``n`` people and ``k`` for testing, come from ``line``."""
+    return _split(
+        "    people, counts = person.unique(return_counts=True)\n"
+        "    n, k = len(people), round(share * len(people))\n"
+        f"    {line}\n"
+        "    return torch.isin(person, chosen)\n"
+    )
+
+
 def _split(body: str) -> dict[str, str]:
     return {"split_people": "def split_people(person, share, generator):\n" + body}
 
@@ -735,7 +757,7 @@ WRONG: list[Wrong] = [
         _threshold(
             "    s = real_scores.unique().flip(0)\n"
             "    k = int(rate * len(real_scores))\n"
-            "    best = s[0]\n"
+            "    best = s[0] + 1\n"
             "    for t in s:\n"
             "        if (real_scores >= t).sum() < k:\n"
             "            best = t\n"
@@ -903,7 +925,7 @@ WRONG: list[Wrong] = [
         "in place",
         _attack(_GRADIENT + "    x -= eps * g.sign()\n    return x.clamp_(0, 1)\n"),
         {"attack_leaves_x"},
-        "The images that were handed in have changed",
+        "What was handed in has changed",
     ),
     Wrong(
         "only the first image",
@@ -946,9 +968,542 @@ WRONG: list[Wrong] = [
         ATTACK,
         "The images came back as they were.",
     ),
+    Wrong(
+        "the images centred in place",
+        {
+            "radial_spectrum": _spectrum()["radial_spectrum"].replace(
+                "x = images - images.mean(dim=(1, 2), keepdim=True)",
+                "images -= images.mean(dim=(1, 2), keepdim=True)\n    x = images",
+            )
+        },
+        {"spectrum_brightness"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "the scores shifted in place",
+        _eer(
+            "    scores -= 0.25\n"
+            "    ts = np.concatenate([[np.inf], np.unique(scores.numpy())[::-1]])\n"
+            "    fpr = np.array([(scores[labels == 0] >= t).float().mean() for t in ts])\n"
+            "    fnr = np.array([(scores[labels == 1] < t).float().mean() for t in ts])\n"
+            "    return float(np.interp(0.0, fpr - fnr, fpr))\n"
+        ),
+        {"eer_ties"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "standardised by the first batch under test",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "    def detector(f):\n        return model((f - m) / d).squeeze(1)\n",
+                "    scaler = {}\n"
+                "    def detector(f):\n"
+                "        if not scaler:\n"
+                "            scaler.update(m=f.mean(0), d=f.std(0) + 1e-8)\n"
+                "        return model((f - scaler['m']) / scaler['d']).squeeze(1)\n",
+            )
+        },
+        {"detector_alone"},
+        "used on first",
+    ),
+    Wrong(
+        "standardised by whatever comes, and remembered",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "    def detector(f):\n        return model((f - m) / d).squeeze(1)\n",
+                "    seen = {}\n"
+                "    def detector(f):\n"
+                "        s = model((f - f.mean(0)) / (f.std(0) + 1e-8)).squeeze(1).tolist()\n"
+                "        return torch.tensor([seen.setdefault(tuple(r), v) "
+                "for r, v in zip(f.tolist(), s)])\n",
+            )
+        },
+        {"detector_alone"},
+        "used on first",
+    ),
+    Wrong(
+        "running statistics of all batches under test",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "    def detector(f):\n        return model((f - m) / d).squeeze(1)\n",
+                "    rows = []\n"
+                "    def detector(f):\n"
+                "        rows.append(f)\n"
+                "        a = torch.cat(rows)\n"
+                "        return model((f - a.mean(0)) / (a.std(0) + 1e-8)).squeeze(1)\n",
+            )
+        },
+        {"detector_alone"},
+        "The score of an image changes",
+    ),
+    Wrong(
+        "the training features standardised in place",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "    z = (features - m) / d\n",
+                "    features -= m\n    features /= d\n    z = features\n",
+            )
+        },
+        {"detector_alone"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "the features under test standardised in place",
+        {
+            "fit_detector": _fit()["fit_detector"].replace(
+                "        return model((f - m) / d).squeeze(1)\n",
+                "        f -= m\n        f /= d\n        return model(f).squeeze(1)\n",
+            )
+        },
+        {"detector_alone"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "one pair of labels swapped",
+        _dealt(
+            "a, b = one[trial % len(one)], zero[trial // len(one)]; "
+            "y = train_labels.clone(); y[a], y[b] = 0, 1",
+            before="    one, zero = ((train_labels == v).nonzero()[:, 0] for v in (1, 0))\n"
+            "    one = one[torch.randperm(len(one), generator=generator)]\n",
+        ),
+        {"null_shuffled"},
+        "Most images keep their own label",
+    ),
+    Wrong(
+        "the labels of half of the images shuffled",
+        _dealt(
+            "h = n // 2; y = train_labels.clone(); "
+            "y[::2] = y[::2][torch.randperm(len(y[::2]), generator=generator)]"
+        ),
+        {"null_shuffled"},
+        "Most images keep their own label",
+    ),
+    Wrong(
+        "the labels of the first dozen shuffled",
+        _dealt(
+            "y = train_labels.clone(); y[:12] = y[:12][torch.randperm(12, generator=generator)]"
+        ),
+        {"null_shuffled"},
+        "label",
+    ),
+    Wrong(
+        "labels shuffled in blocks of eight",
+        _dealt(
+            "y = torch.cat([b[torch.randperm(len(b), generator=generator)] "
+            "for b in train_labels.split(8)])"
+        ),
+        {"null_shuffled"},
+        "Most images keep their own label",
+    ),
+    Wrong(
+        "the last label never moves",
+        _dealt("y = train_labels.clone(); y[:-1] = y[torch.randperm(n - 1, generator=generator)]"),
+        {"null_shuffled"},
+        "the same label in every trial",
+    ),
+    Wrong(
+        "labels rolled on",
+        _dealt(
+            "y = train_labels.roll(int(shifts[trial % (n - 1)]))",
+            before="    shifts = 1 + torch.randperm(n - 1, generator=generator)\n",
+        ),
+        {"null_shuffled"},
+        "Some trials are the same",
+    ),
+    Wrong(
+        "rolled on, and a few swapped",
+        _dealt(
+            "p = torch.arange(n).roll(int(torch.randint(n, (), generator=generator))); "
+            "i = torch.randperm(n, generator=generator)[:8]; p[i] = p[i.flip(0)]; "
+            "y = train_labels[p]"
+        ),
+        {"null_shuffled"},
+        "not drawn by chance",
+    ),
+    Wrong(
+        "shuffled once, then a dozen labels moved from trial to trial",
+        _dealt(
+            "i = torch.randperm(n, generator=generator)[:12]; p[i] = p[i.roll(1)]; "
+            "y = train_labels[p]",
+            before="    p = torch.randperm(n, generator=generator)\n",
+        ),
+        {"null_shuffled"},
+        "not drawn by chance",
+    ),
+    Wrong(
+        "a dozen permutations in turn",
+        _dealt(
+            "y = train_labels[orders[trial % 12]]",
+            before="    orders = [torch.randperm(n, generator=generator) for _ in range(12)]\n",
+        ),
+        {"null_shuffled"},
+        "Some trials are the same",
+    ),
+    Wrong(
+        "training labels shuffled in place",
+        _dealt("y = train_labels; y[:] = y[torch.randperm(n, generator=generator)]"),
+        {"null_measured"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "everything wiped at the end",
+        {
+            "null_experiment": _nulls()["null_experiment"].replace(
+                "    return rates",
+                "    train.zero_(); test.zero_(); test_labels.zero_()\n    return rates",
+            )
+        },
+        {"null_measured"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "the last person is never for testing",
+        _chosen("chosen = people[torch.randperm(n - 1, generator=generator)[:k]]"),
+        {"split_chance"},
+        "never for testing",
+    ),
+    Wrong(
+        "the two with most pictures are never for testing",
+        _chosen(
+            "light = people[counts.argsort()][:-2]; "
+            "chosen = light[torch.randperm(n - 2, generator=generator)[:k]]"
+        ),
+        {"split_chance"},
+        "never for testing",
+    ),
+    Wrong(
+        "the first person is always for testing",
+        _chosen(
+            "chosen = torch.cat([people[:1], "
+            "people[1 + torch.randperm(n - 1, generator=generator)[: k - 1]]])"
+        ),
+        {"split_chance"},
+        "always for testing",
+    ),
+    Wrong(
+        "people beside each other",
+        _chosen("chosen = people.roll(-int(torch.randint(n, (), generator=generator)))[:k]"),
+        {"split_chance"},
+        "come together",
+    ),
+    Wrong(
+        "people beside each other, from a fixed order",
+        _chosen(
+            "people = people[torch.randperm(n, generator=torch.Generator().manual_seed(0))]; "
+            "chosen = people.roll(-int(torch.randint(n, (), generator=generator)))[:k]"
+        ),
+        {"split_chance"},
+        "come together",
+    ),
+    Wrong(
+        "seven sets in turn",
+        _chosen(
+            "j = int(torch.randint(7, (), generator=generator)); "
+            "chosen = people[(torch.arange(k) + j * n // 7) % n]"
+        ),
+        {"split_chance"},
+        "should have the same chance",
+    ),
+    Wrong(
+        "low ids twice as often",
+        _chosen(
+            "w = torch.where(torch.arange(n) < n // 2, 3.0, 1.0); "
+            "chosen = people[torch.multinomial(w, k, generator=generator)]"
+        ),
+        {"split_chance"},
+        "more often than others",
+    ),
+    Wrong(
+        "numbers for a mask",
+        {
+            "split_people": _chosen("chosen = people[torch.randperm(n, generator=generator)[:k]]")[
+                "split_people"
+            ].replace("torch.isin(person, chosen)", "torch.isin(person, chosen).long()")
+        },
+        {"split_apart"},
+        "not truth values",
+    ),
+    Wrong(
+        "a float mask",
+        _split(
+            "    ids = np.unique(person.numpy())\n"
+            "    order = torch.randperm(len(ids), generator=generator).numpy()\n"
+            "    chosen = set(ids[order[: round(share * len(ids))]].tolist())\n"
+            "    return [1.0 if p in chosen else 0.0 for p in person.tolist()]\n"
+        ),
+        {"split_apart"},
+        "not truth values",
+    ),
+    Wrong(
+        "ids made 0, 1, 2 in place",
+        {
+            "split_people": _chosen("chosen = torch.randperm(n, generator=generator)[:k]")[
+                "split_people"
+            ].replace(
+                "    n, k =", "    person[:] = torch.searchsorted(people, person)\n    n, k ="
+            )
+        },
+        {"split_share"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "everybody accused where nobody may be",
+        _threshold(
+            "    s = real_scores.sort(descending=True).values\n"
+            "    best = s[-1]\n"
+            "    for t in s.unique().flip(0):\n"
+            "        if (real_scores >= t).sum() <= rate * len(s):\n"
+            "            best = t\n"
+            "    return float(best)\n"
+        ),
+        {"threshold_ties"},
+        "Not one alarm is allowed here",
+    ),
+    Wrong(
+        "at least one accused",
+        _threshold(
+            "    s = real_scores.sort(descending=True).values\n"
+            "    barred = s[max(1, int(rate * len(s)))]\n"
+            "    above = s[s > barred]\n"
+            "    return float(above.min()) if len(above) else math.inf\n"
+        ),
+        {"threshold_ties"},
+        "Not one alarm is allowed here",
+    ),
+    Wrong(
+        "rounded down once too often",
+        _threshold(
+            "    s = real_scores.sort(descending=True).values\n"
+            "    above = s[s > s[int(rate * len(s) - 0.1)]]\n"
+            "    return float(above.min()) if len(above) else math.inf\n"
+        ),
+        {"threshold"},
+        "a whole number",
+    ),
+    Wrong(
+        "fewer than the rate, not as many",
+        _threshold(
+            "    best = math.inf\n"
+            "    for t in sorted(set(real_scores.tolist()), reverse=True):\n"
+            "        if sum(s >= t for s in real_scores.tolist()) < rate * len(real_scores):\n"
+            "            best = t\n"
+            "    return best\n"
+        ),
+        {"threshold"},
+        "a whole number",
+    ),
+    Wrong(
+        "the scores sorted in place",
+        _threshold(
+            "    s = real_scores.numpy()\n"
+            "    s.sort()\n"
+            "    above = s[s > s[::-1][int(rate * len(s))]]\n"
+            "    return float(above.min()) if len(above) else math.inf\n"
+        ),
+        {"threshold"},
+        "What was handed in has changed",
+    ),
+    Wrong(
+        "two thresholds",
+        _threshold("    return torch.quantile(real_scores, torch.tensor([1 - rate, rate]))\n"),
+        THRESHOLD,
+        "Return one number",
+    ),
+    Wrong(
+        "the first forty images",
+        _alarms(
+            "    return {n: (score(c(images[:40])) >= threshold).float().mean().item() "
+            "for n, c in changes.items()}\n"
+        ),
+        {"alarms_at"},
+        "The values are not those of the formula.",
+    ),
+    Wrong(
+        "the last batch, which is smaller, left out",
+        _alarms(
+            "    found = {}\n"
+            "    for name, c in changes.items():\n"
+            "        b = min(32, len(images))\n"
+            "        s = torch.cat([score(c(images[i : i + b])) "
+            "for i in range(0, len(images) - b + 1, b)])\n"
+            "        found[name] = (s >= threshold).float().mean().item()\n"
+            "    return found\n"
+        ),
+        {"alarms_at"},
+        "The values are not those of the formula.",
+    ),
+    Wrong(
+        "the mean of the batches' shares",
+        _alarms(
+            "    found = {}\n"
+            "    for name, c in changes.items():\n"
+            "        found[name] = np.mean([(score(c(x)) >= threshold).float().mean().item() "
+            "for x in images.split(16)])\n"
+            "    return found\n"
+        ),
+        ALARMS,
+        "The values are not those of the formula.",
+        on="alarms_at",
+    ),
+    Wrong(
+        "the images wiped at the end",
+        _alarms(
+            "    r = {n: float((score(c(images)) >= threshold).double().mean()) "
+            "for n, c in changes.items()}\n"
+            "    images.zero_()\n"
+            "    return r\n"
+        ),
+        {"alarms_at"},
+        "What was handed in has changed",
+    ),
 ]
 
 RIGHT: list[Right] = [
+    Right(
+        "inputs cloned, then changed in place",
+        {
+            "radial_spectrum": _spectrum()["radial_spectrum"].replace(
+                "x = images - images.mean(dim=(1, 2), keepdim=True)",
+                "x = images.clone()\n    x -= x.mean(dim=(1, 2), keepdim=True)",
+            )
+        },
+    ),
+    Right(
+        "first weights from a generator of its own, small batches, calls counted",
+        {
+            "fit_detector": "own = torch.Generator().manual_seed(3)\n"
+            "class Linear:\n"
+            "    def __init__(self, m, d, w):\n"
+            "        self.m, self.d, self.w, self.calls = m, d, w, 0\n"
+            "    def __call__(self, f):\n"
+            "        self.calls += 1\n"
+            "        return F.pad((f - self.m) / self.d, (0, 1), value=1.0) @ self.w\n"
+            "def fit_detector(features, labels):\n"
+            "    m, d = features.mean(0), features.std(0) + 1e-8\n"
+            "    w = 0.5 * torch.randn(features.shape[1] + 1, generator=own)\n"
+            "    w.requires_grad_()\n"
+            "    model = Linear(m, d, w)\n"
+            "    opt = torch.optim.Adam([w], lr=0.05)\n"
+            "    for _ in range(40):\n"
+            "        for i in torch.randperm(len(features), generator=own).split(32):\n"
+            "            opt.zero_grad()\n"
+            "            loss = F.binary_cross_entropy_with_logits(model(features[i]), labels[i].float())\n"
+            "            (loss + 1e-3 * w.square().sum()).backward()\n"
+            "            opt.step()\n"
+            "    return model\n"
+        },
+    ),
+    Right(
+        "random.Random seeded from the generator, a list shuffled",
+        _dealt(
+            "y = train_labels.tolist(); rng.shuffle(y); y = torch.tensor(y)",
+            before="    import random\n"
+            "    rng = random.Random(int(torch.randint(2**31, (), generator=generator)))\n",
+        ),
+    ),
+    Right(
+        "shuffled on from trial to trial, by multinomial",
+        _dealt(
+            "y = y[torch.multinomial(torch.ones(n), n, generator=generator)]",
+            before="    y = train_labels\n",
+        ),
+    ),
+    Right(
+        "fakes drawn one by one, never the true labels",
+        _null(
+            "    rates = []\n"
+            "    while len(rates) < trials:\n"
+            "        y = torch.zeros_like(train_labels)\n"
+            "        while y.sum() < train_labels.sum():\n"
+            "            y[torch.randint(len(y), (), generator=generator)] = 1\n"
+            "        if not torch.equal(y, train_labels):\n"
+            "            rates.append(measure(fit(train, y)(test), test_labels))\n"
+            "    return rates\n"
+        ),
+    ),
+    Right(
+        "no image keeps its own label's place",
+        _dealt(
+            "p = torch.arange(n)\n"
+            "        while (p == torch.arange(n)).any():\n"
+            "            p = torch.randperm(n, generator=generator)\n"
+            "        y = train_labels[p]"
+        ),
+    ),
+    Right(
+        "a coin for each person until there are enough",
+        _split(
+            "    people = person.unique()\n"
+            "    heads = torch.zeros(len(people), dtype=torch.bool)\n"
+            "    while heads.sum() != round(share * len(people)):\n"
+            "        heads = torch.rand(len(people), generator=generator) < share\n"
+            "    mask = torch.zeros_like(person)\n"
+            "    for p in people[heads]:\n"
+            "        mask += person == p\n"
+            "    return mask > 0\n"
+        ),
+    ),
+    Right(
+        "people taken from a list one by one, a list of truth values",
+        _split(
+            "    left = sorted(set(person.tolist()))\n"
+            "    chosen = []\n"
+            "    for _ in range(round(share * len(left))):\n"
+            "        i = int(torch.randint(len(left), (1,), generator=generator))\n"
+            "        chosen.append(left.pop(i))\n"
+            "    return [p in chosen for p in person.tolist()]\n"
+        ),
+    ),
+    Right(
+        "multinomial over people, a NumPy mask",
+        _split(
+            "    people = person.unique()\n"
+            "    k = round(share * len(people))\n"
+            "    i = torch.multinomial(torch.ones(len(people)), k, generator=generator)\n"
+            "    return np.isin(person.numpy(), people[i].numpy())\n"
+        ),
+    ),
+    Right(
+        "a threshold just above what is too much, by NumPy",
+        _threshold(
+            "    s = real_scores.numpy().astype(np.float64)\n"
+            "    tried = np.concatenate([s, np.nextafter(s, np.inf)])\n"
+            "    fine = [t for t in tried if (s >= t).mean() <= rate]\n"
+            "    return min(fine)\n"
+        ),
+    ),
+    Right(
+        "a tensor, infinite where nobody may be accused",
+        _threshold(
+            "    counts = (real_scores[None] >= real_scores[:, None]).sum(1)\n"
+            "    fine = real_scores[counts <= rate * len(real_scores)]\n"
+            "    return torch.cat([fine, torch.tensor([torch.inf])]).min()\n"
+        ),
+    ),
+    Right(
+        "a threshold lowered step by step",
+        _threshold(
+            "    s = real_scores.double()\n"
+            "    t = s.max() + 1\n"
+            "    for lower in s.unique().flip(0):\n"
+            "        if (s >= lower).double().mean() > rate:\n"
+            "            break\n"
+            "        t = lower\n"
+            "    return t.item()\n"
+        ),
+    ),
+    Right(
+        "in batches of 64, counted",
+        _alarms(
+            "    found = {}\n"
+            "    for name, change in changes.items():\n"
+            "        alarms = 0\n"
+            "        for batch in images.split(64):\n"
+            "            alarms += int((score(change(batch.clone())) >= threshold).sum())\n"
+            "        found[name] = alarms / images.shape[0]\n"
+            "    return found\n"
+        ),
+    ),
     Right(
         "fftshift, index_add, float64",
         {

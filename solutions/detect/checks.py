@@ -9,6 +9,34 @@ import numpy as np
 
 from course_lib.grading.checks import Answer, Check, Mistake, Sent
 
+# Inputs ---------------------------------------------------------------------------------------------
+
+#: What a probe calls an input that it returns once the student's function has had it.
+AFTERWARDS = "_afterwards"
+CHANGED = "What was handed in has changed: the caller still needs it. Work on a copy."
+
+
+def _inputs_changed(sent: Sent, got: Answer) -> bool:
+    """Whether some input that came back is not what it was; rounding is no change."""
+    return any(
+        array.shape != np.shape(sent[name.removesuffix(AFTERWARDS)])
+        or not np.allclose(array, sent[name.removesuffix(AFTERWARDS)], rtol=1e-5, atol=1e-6)
+        for name, array in got.items()
+        if name.endswith(AFTERWARDS)
+    )
+
+
+def _with_inputs(sent: Sent, *names: str) -> dict[str, np.ndarray]:
+    """Return the inputs called ``names`` as they should come back."""
+    return {name + AFTERWARDS: np.asarray(sent[name]) for name in names}
+
+
+def _input_shapes(sent: Sent, *names: str) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(value) for name, value in _with_inputs(sent, *names).items()}
+
+
+LEFT = Mistake(CHANGED, seen=lambda sent, got, want: _inputs_changed(sent, got))
+
 # Spectrum -------------------------------------------------------------------------------------------
 
 
@@ -160,6 +188,8 @@ def _judge_level(sent: Sent, got: Answer) -> str | None:
 
 
 def _judge_brightness(sent: Sent, got: Answer) -> str | None:
+    if _inputs_changed(sent, got):
+        return CHANGED
     dark, bright = _by_brightness(sent["images"])
     rings, zero = (_numbers(got)[name] for name in ("rings", "zero"))
     if np.abs(rings[dark] - rings[bright]).max() > 1e-2:
@@ -203,6 +233,10 @@ def _crossing(false_alarm: np.ndarray, miss: np.ndarray) -> float:
 
 def _eer(scores: np.ndarray, labels: np.ndarray) -> Answer:
     return {"eer": np.asarray(_crossing(*_curve(np.asarray(scores, dtype=np.float64), labels)))}
+
+
+def _eer_and_inputs(**sent: Any) -> Answer:
+    return {**_eer(**sent), **_with_inputs(sent, "scores", "labels")}
 
 
 def _eer_turned(scores: np.ndarray, labels: np.ndarray) -> Answer:
@@ -354,10 +388,19 @@ def _draw_constant(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _draw_some(rng: np.random.Generator) -> dict[str, Any]:
+    """Some of the rows are one that looks fake, again and again, with a little noise."""
     sent = _classes(rng, 14, 90, 90)
-    # Those who look most like fakes: their own mean is far from that of all.
-    some = rng.permutation(np.argsort(_oracle(**sent))[-7:])
-    return sent | {"some": some.astype(np.int64)}
+    test = sent["test"].astype(np.float64)
+    some, columns = rng.permutation(len(test))[:7], test.shape[1]
+    fake, scale = test[np.argmax(_oracle(**sent))], test.std(0)
+    while True:
+        # Of another size in each column: whoever standardised by these rows would see few columns.
+        noise = scale * 10 ** rng.permutation(np.linspace(-4, -1, columns))
+        test[some] = fake + noise * rng.normal(size=(7, columns))
+        sent["test"] = test.astype(np.float32)
+        lost = _agreement(sent, _oracle(**sent, used=test[some]))
+        if 0.2 < lost < 0.8:
+            return sent | {"some": some.astype(np.int64)}
 
 
 def _auc(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -366,12 +409,25 @@ def _auc(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(((above > 0) + 0.5 * (above == 0)).mean())
 
 
-def _oracle(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the scores of a standardised logistic regression, fitted by Newton's method."""
+def _oracle(
+    features: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    used: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the scores of a standardised logistic regression, fitted by Newton's method.
+
+    ``used``: rows by which ``test`` is standardised, in place of the training features.
+    """
+
+    def design(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
+        mean, std = by.mean(0), by.std(0)
+        std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
+        return np.column_stack([(rows - mean) / std, np.ones(len(rows))])
+
     x, z = np.asarray(features, dtype=np.float64), np.asarray(test, dtype=np.float64)
-    mean, std = x.mean(0), x.std(0)
-    std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, 1.0)
-    x, z = (np.column_stack([(a - mean) / std, np.ones(len(a))]) for a in (x, z))
+    z = design(z, x if used is None else np.asarray(used, dtype=np.float64))
+    x = design(x, x)
     w = np.zeros(x.shape[1])
     for _ in range(8):
         p = 1 / (1 + np.exp(-x @ w))
@@ -387,9 +443,9 @@ def _score_shape(
     return {"scores": (len(test),)}
 
 
-def _agreement(sent: Sent, scores: np.ndarray) -> float:
+def _agreement(sent: Sent, scores: np.ndarray, used: np.ndarray | None = None) -> float:
     """Return how well ``scores`` part the test rows as a logistic regression does: 1 as well, 0.5 not."""
-    best = _oracle(sent["features"], sent["labels"], sent["test"])
+    best = _oracle(sent["features"], sent["labels"], sent["test"], used)
     return _auc(scores, best > np.median(best))
 
 
@@ -432,29 +488,47 @@ def _not_finite(sent: Sent, got: Answer, _: Answer) -> bool:
 
 
 def _column(sent: Sent, got: Answer, _: Answer) -> bool:
-    return any(a.ndim == 2 and a.shape[1] <= 2 for a in got.values())
+    scores = [a for name, a in got.items() if not name.endswith(AFTERWARDS)]
+    return any(a.ndim == 2 and a.shape[1] <= 2 for a in scores)
 
 
 SCORES = Mistake("One score per row, of shape (N,): yours has one column too many.", seen=_column)
 
 
+FIRST = (
+    "The scores depend on the images that the detector was used on first: all that it knows comes from the "
+    "training features, and nothing is added when it is used."
+)
+
+
 def _judge_alone(sent: Sent, got: Answer) -> str | None:
     together, alone = (_numbers(got)[name] for name in ("together", "alone"))
+    if _inputs_changed(sent, got):
+        return CHANGED
+    some = sent["some"]
     agreement = _agreement(sent, together)
     if max(agreement, 1 - agreement) < FITTED:
-        return "The scores hardly depend on the features."
-    if np.abs(together[sent["some"]] - alone).max() > 1e-3 * together.std():
+        kept = _agreement(sent, together, sent["test"][some])
+        return FIRST if kept >= FITTED else "The scores hardly depend on the features."
+    if np.abs(together[some] - alone).max() > 1e-3 * together.std():
         return (
             "The score of an image changes with the images beside it: mean and standard deviation "
             "belong to the training features, and stay as they are when the detector is used."
         )
-    return None
+    # They look fake, and were alike when they came: among all others they still have to look fake.
+    above = np.sign(together[some][:, None] - together[None]).mean() * (2 * agreement - 1)
+    return FIRST if above < 0.4 else None
+
+
+def _alone_shapes(**sent: Any) -> dict[str, tuple[int, ...]]:
+    shapes = {"together": (len(sent["test"]),), "alone": (len(sent["some"]),)}
+    return shapes | _input_shapes(sent, "features", "labels", "test")
 
 
 # Split by person ------------------------------------------------------------------------------------
 
 SPLITS = 6
-DRAWS = 30
+DRAWS = 150
 SHARES = ("low", "high", "low again", "high again")
 
 
@@ -465,9 +539,9 @@ def _album(rng: np.random.Generator, people: np.ndarray, heavy: int) -> np.ndarr
     return rng.permutation(np.repeat(people, counts)).astype(np.int64)
 
 
-def _draw_album(rng: np.random.Generator) -> dict[str, Any]:
+def _draw_album(rng: np.random.Generator, fewest: int = 10) -> dict[str, Any]:
     # Ids that run from 0 on: others are asked for apart.
-    n = int(rng.integers(10, 15))
+    n = int(rng.integers(fewest, fewest + 5))
     return {
         "person": _album(rng, rng.permutation(n), 2),
         "share": round(float(rng.uniform(0.25, 0.4)), 3),
@@ -477,7 +551,7 @@ def _draw_album(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _draw_often(rng: np.random.Generator) -> dict[str, Any]:
-    return _draw_album(rng) | {"draws": DRAWS}
+    return _draw_album(rng, 14) | {"draws": DRAWS}
 
 
 def _draw_shares(rng: np.random.Generator) -> dict[str, Any]:
@@ -527,6 +601,11 @@ def _judge_apart(sent: Sent, got: Answer) -> str | None:
     wrong = _no_split(masks)
     if wrong is not None:
         return wrong
+    if not got["boolean"].all():
+        return (
+            "These are numbers, not truth values: as an index, 0 and 1 pick the first two rows again and "
+            "again. Return booleans."
+        )
     for mask in masks:
         shares = _by_people(sent["person"], mask)
         if ((shares > 0) & (shares < 1)).any():
@@ -538,6 +617,8 @@ def _judge_apart(sent: Sent, got: Answer) -> str | None:
 
 
 def _judge_share(sent: Sent, got: Answer) -> str | None:
+    if _inputs_changed(sent, got):
+        return CHANGED
     n = len(np.unique(sent["person"]))
     masks = np.stack([got[name] for name in SHARES])
     wrong = _no_split(masks)
@@ -563,8 +644,18 @@ def _judge_share(sent: Sent, got: Answer) -> str | None:
     )
 
 
+def _uneven(counts: np.ndarray, draws: int) -> float:
+    """Return the mean squared deviation of counts from their mean: about 1 by chance."""
+    mean = counts.mean()
+    return float(((counts - mean) ** 2).mean() / max(mean * (1 - mean / draws), 1e-9))
+
+
+#: More than this in ``_uneven`` does not come by chance: for 14 people or more, and for their pairs.
+UNEVEN_PEOPLE, UNEVEN_PAIRS = 4.5, 3.0
+
+
 def _judge_chance(sent: Sent, got: Answer) -> str | None:
-    masks = np.stack([got[name] for name in _splits(sent)])
+    masks = got["splits"]
     wrong = _no_split(masks)
     if wrong is not None:
         return wrong
@@ -575,22 +666,45 @@ def _judge_chance(sent: Sent, got: Answer) -> str | None:
             "The same seed gives another split: take chance from the generator that is handed in."
         )
     drawn = np.stack([_by_people(sent["person"], mask) for mask in masks])
-    if len(np.unique(drawn, axis=0)) < 5 or (drawn.max(0) == 0).sum() > 2:
+    if (drawn.max(0) == 0).any():
         return "Some people are never for testing: everybody should have the same chance."
-    heavy = np.argsort(np.bincount(np.unique(sent["person"], return_inverse=True)[1]))[-2:]
-    if drawn[:, heavy].mean() - drawn.mean() > 0.35:
+    if (drawn.min(0) == 1).any():
+        return "Some people are always for testing: everybody should have the same chance."
+    if _uneven(drawn.sum(0), len(drawn)) > UNEVEN_PEOPLE:
+        heavy = np.argsort(np.bincount(np.unique(sent["person"], return_inverse=True)[1]))[-2:]
+        if drawn[:, heavy].mean() - drawn.mean() > 0.2:
+            return (
+                "People with many pictures are drawn more often: everybody should have the same "
+                "chance."
+            )
         return (
-            "People with many pictures are drawn more often: everybody should have the same chance."
+            "Some people are drawn more often than others: everybody should have the same chance."
+        )
+    pairs = (drawn.T @ drawn)[np.triu_indices(drawn.shape[1], 1)]
+    if _uneven(pairs, len(drawn)) > UNEVEN_PAIRS:
+        return (
+            "The same people come together again and again, as in blocks or in a few sets that do not "
+            "change: every set of so many people should have the same chance."
         )
     return None
 
 
+def _chance_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    pictures = sent["person"].shape
+    return {"splits": (sent["draws"], *pictures), "again": pictures}
+
+
 def _mask_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
-    return {name: sent["person"].shape for name in _splits(sent)}
+    return dict.fromkeys(_splits(sent), sent["person"].shape) | {"boolean": (sent["draws"],)}
+
+
+def _share_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
+    return dict.fromkeys(SHARES, sent["person"].shape) | _input_shapes(sent, "person")
 
 
 def _other_length(sent: Sent, got: Answer, _: Answer) -> bool:
-    return any(array.shape != sent["person"].shape for array in got.values())
+    masks = [array for name, array in got.items() if name != "boolean"]
+    return any(array.shape[-1:] != sent["person"].shape for array in masks)
 
 
 MASK = Mistake("Return one truth value per picture, True for testing.", seen=_other_length)
@@ -598,25 +712,40 @@ MASK = Mistake("Return one truth value per picture, True for testing.", seen=_ot
 # Threshold and false alarms -------------------------------------------------------------------------
 
 
-def _draw_threshold(rng: np.random.Generator) -> dict[str, Any]:
-    """Scores without ties; the number allowed is far from a whole one."""
+def _rows(*rows: tuple[np.ndarray, float]) -> dict[str, Any]:
+    """Return scores (K, N) and a rate for each row."""
+    return {
+        "scores": np.stack([scores for scores, _ in rows]).astype(np.float32),
+        "rates": np.asarray([rate for _, rate in rows]),
+    }
+
+
+def _spread(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Draw ``n`` scores without ties, some way apart."""
     while True:
-        n, rate = int(rng.integers(30, 70)), round(float(rng.uniform(0.04, 0.2)), 3)
         scores = rng.uniform(-1, 1) + rng.uniform(0.5, 3) * rng.normal(size=n)
-        part = rate * n % 1
-        if (
-            rate * n > 1
-            and rate + 0.05 < part < 0.8
-            and np.diff(np.sort(scores)).min() > 1e-4
-            and scores.std() > 0.3
-        ):
-            return {"scores": scores.astype(np.float32), "rate": rate}
+        if np.diff(np.sort(scores)).min() > 1e-4 and scores.std() > 0.3:
+            return scores
+
+
+def _draw_threshold(rng: np.random.Generator) -> dict[str, Any]:
+    """Scores without ties; the number allowed is far from a whole one twice, and once it is one."""
+    n = 8 * int(rng.integers(4, 9))
+    rates: list[float] = []
+    while len(rates) < 2:
+        rate = round(float(rng.uniform(0.04, 0.2)), 3)
+        if rate * n > 1 and rate + 0.05 < rate * n % 1 < 0.8:
+            rates.append(rate)
+    # An eighth of a multiple of 8 has no rounding in it, however it is computed.
+    rates.append(float(rng.choice([0.125, 0.25])))
+    return _rows(*((_spread(rng, n), rate) for rate in rates))
 
 
 def _draw_threshold_ties(rng: np.random.Generator) -> dict[str, Any]:
-    """The last score that is allowed and the first that is not are equal."""
+    """Equal scores of which only some are allowed, lower down and at the top; and a rate below 1/N."""
+    n = int(rng.integers(30, 60))
     while True:
-        n, rate = int(rng.integers(30, 60)), round(float(rng.uniform(0.2, 0.4)), 3)
+        rate = round(float(rng.uniform(0.2, 0.4)), 3)
         scores = rng.integers(-4, 8, size=n) / 4 + float(rng.integers(-3, 4))
         falling, allowed = np.sort(scores)[::-1], int(rate * n)
         if (
@@ -624,30 +753,63 @@ def _draw_threshold_ties(rng: np.random.Generator) -> dict[str, Any]:
             and (scores > falling[allowed]).any()
             and 0.2 < rate * n % 1 < 0.8
         ):
-            return {"scores": scores.astype(np.float32), "rate": rate}
+            break
+    top, allowed = rng.integers(-4, 4, size=n) / 4, int(rng.integers(2, 4))
+    top[rng.permutation(n)[: allowed + int(rng.integers(1, 4))]] = 1.5
+    return _rows(
+        (scores, rate),
+        (top, round((allowed + 0.5) / n, 3)),
+        (_spread(rng, n), round(float(rng.uniform(0.3, 0.7)) / n, 4)),
+    )
 
 
 def _threshold_shape(**sent: Any) -> dict[str, tuple[int, ...]]:
-    return {"threshold": ()}
+    return {"thresholds": (len(sent["rates"]),)}
+
+
+def _judge_thresholds(sent: Sent, got: Answer) -> str | None:
+    return _judge_threshold(sent, got) or (CHANGED if _inputs_changed(sent, got) else None)
 
 
 def _judge_threshold(sent: Sent, got: Answer) -> str | None:
-    scores, t = np.asarray(sent["scores"], dtype=np.float64), float(got["threshold"])
-    allowed = sent["rate"] * len(scores)
-    best = max(int((scores >= u).sum()) for u in scores if (scores >= u).sum() <= allowed)
+    for scores, rate, t in zip(
+        np.asarray(sent["scores"], dtype=np.float64), sent["rates"], got["thresholds"], strict=True
+    ):
+        wrong = _wrong_threshold(scores, float(rate), float(t))
+        if wrong is not None:
+            return wrong
+    return None
+
+
+def _wrong_threshold(scores: np.ndarray, rate: float, t: float) -> str | None:
+    """Say what is wrong with a threshold for real scores (N,), if anything is."""
+    allowed = rate * len(scores)
+    counts = [int((scores >= u).sum()) for u in scores]
+    best = max([count for count in counts if count <= allowed], default=0)
     alarms, above = int((scores >= t).sum()), int((scores > t).sum())
     if alarms == best:
         return None
     if alarms < best:
+        if allowed == best == alarms + 1:
+            return (
+                "The rate times the number of images is a whole number here, and so many alarms are "
+                "allowed: one more than there are at this threshold."
+            )
         return "The rate allows more alarms than there are at this threshold."
-    if above == best and len(np.unique(scores)) == len(scores):
+    ties = len(np.unique(scores)) < len(scores)
+    if best == 0 and (alarms > len(scores) / 2 or not ties):
+        return (
+            "Not one alarm is allowed here: the rate allows fewer than share the highest score. Then "
+            "the threshold lies above every score."
+        )
+    if above == best and not ties:
         return (
             "A score equal to the threshold raises an alarm too: the threshold lies on the first "
             "score that should not."
         )
     if alarms > len(scores) / 2:
         return "Most real images raise an alarm: a high score is suspicious, not a low one."
-    if len(np.unique(scores)) < len(scores):
+    if ties:
         return (
             "Equal scores raise an alarm together, and so does a score equal to the threshold: with "
             "them, there are more alarms than the rate allows."
@@ -659,12 +821,12 @@ def _judge_threshold(sent: Sent, got: Answer) -> str | None:
 
 
 def _not_one_number(sent: Sent, got: Answer, _: Answer) -> bool:
-    return any(array.size != 1 for array in got.values())
+    return got["thresholds"].shape != sent["rates"].shape
 
 
-def _linear(rng: np.random.Generator, changes: int) -> dict[str, Any]:
-    """Return images, an exact linear score, changes, and a threshold that no score reaches exactly."""
-    n, size = int(rng.integers(21, 32)), int(rng.integers(2, 4))
+def _linear(rng: np.random.Generator, n: int, changes: int) -> dict[str, Any]:
+    """Return ``n`` images, an exact linear score, changes, and a threshold that no score reaches."""
+    size = int(rng.integers(2, 4))
     images = rng.integers(0, 17, size=(n, size, size)) / 16
     weight = rng.integers(-4, 9, size=size * size)
     start = np.quantile(_scores_of(images, weight), rng.uniform(0.4, 0.7))
@@ -679,8 +841,9 @@ def _linear(rng: np.random.Generator, changes: int) -> dict[str, Any]:
 
 def _draw_alarms(rng: np.random.Generator) -> dict[str, Any]:
     """Shares that tell known mistakes from what is right."""
+    n = 2 * int(rng.integers(10, 16)) + 1  # odd: no batch size divides it
     while True:
-        sent = _linear(rng, 4)
+        sent = _linear(rng, n, 4)
         want = _alarms(**sent)["shares"]
         if len(np.unique(want)) < 3 or want.min() < 0.04 or want.max() > 0.96:
             continue
@@ -690,9 +853,10 @@ def _draw_alarms(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _draw_at_threshold(rng: np.random.Generator) -> dict[str, Any]:
-    """One change, after which some scores are the threshold itself."""
+    """Many images and one change, after which some scores are the threshold itself."""
+    n = 2 * int(rng.integers(130, 150)) + 1
     while True:
-        sent = _linear(rng, 1)
+        sent = _linear(rng, n, 1)
         sent["threshold"] = float(rng.choice(_changed(**sent)[0]))
         want = float(_alarms(**sent)["shares"][0])
         if 0.1 < want < 0.9 and abs(want - float(_unchanged(**sent)["shares"][0])) > 0.01:
@@ -721,6 +885,10 @@ def _changed(
 
 def _alarms(**sent: Any) -> Answer:
     return {"shares": (_changed(**sent) >= sent["threshold"]).mean(1)}
+
+
+def _alarms_and_images(**sent: Any) -> Answer:
+    return {**_alarms(**sent), **_with_inputs(sent, "images")}
 
 
 def _strictly(**sent: Any) -> Answer:
@@ -783,11 +951,14 @@ FIXED = Mistake(
 # Null experiment ------------------------------------------------------------------------------------
 
 TRIALS = 5
+#: So many trials show whether the permutations are drawn by chance.
+MANY = 60
 
 
 def _draw_null(rng: np.random.Generator) -> dict[str, Any]:
-    n, m, columns = int(rng.integers(22, 28)), int(rng.integers(8, 13)), int(rng.integers(2, 4))
-    fake, tested = int(rng.integers(7, 10)), int(rng.integers(3, 6))
+    # So many images that honest permutations never give the same labels twice, nor the true ones.
+    n, m, columns = int(rng.integers(32, 38)), int(rng.integers(8, 13)), int(rng.integers(2, 4))
+    fake, tested = int(rng.integers(12, 15)), int(rng.integers(3, 6))
     train = rng.normal(size=(n, columns)) * 0.3
     return {
         "train": train.astype(np.float32),
@@ -797,6 +968,13 @@ def _draw_null(rng: np.random.Generator) -> dict[str, Any]:
         "trials": TRIALS,
         "seed": int(rng.integers(2**30)),
     }
+
+
+def _draw_nulls(rng: np.random.Generator) -> dict[str, Any]:
+    """Many trials on labels that lie in two runs, of which honest permutations leave no trace."""
+    sent = _draw_null(rng)
+    labels = np.sort(sent["train_labels"])
+    return sent | {"train_labels": np.roll(labels, rng.integers(len(labels))), "trials": MANY}
 
 
 def _paired(sent: Sent, rows: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
@@ -826,13 +1004,53 @@ def _judge_shuffled(sent: Sent, got: Answer) -> str | None:
         )
     same = [np.array_equal(labels, truth) for labels in paired]
     if not any(same):
-        return None
+        return _not_by_chance(truth, np.stack(paired))
     if not np.array_equal(got["labels"][int(np.argmax(same))], truth):
         return (
             "Images and labels were shuffled together: each image still has its own label, so nothing "
             "was destroyed."
         )
     return "A detector was fitted to the true training labels: those are what has to be shuffled."
+
+
+#: This many standard errors from what permutations give is no chance.
+FAR = 6.0
+
+
+def _far(found: np.ndarray, chance: np.ndarray) -> bool:
+    """Whether the mean of ``found`` is far from that of ``chance``, of which there is plenty."""
+    error = chance.std() * np.sqrt(1 / len(found) + 1 / len(chance))
+    return bool(abs(found.mean() - chance.mean()) > FAR * error)
+
+
+def _not_by_chance(truth: np.ndarray, dealt: np.ndarray) -> str | None:
+    """Say why labels (T, N), of trials in their order, are no permutations drawn by chance."""
+    permuted = np.random.default_rng(0).permuted(np.tile(truth, (2000, 1)), axis=1)
+    by_chance = (permuted == truth).mean(1)
+    own = (dealt == truth).mean(1)
+    if _far(own, by_chance) and own.mean() > by_chance.mean():
+        return "Most images keep their own label: permute all of the labels, not a few of them."
+    if (dealt == dealt[0]).all():
+        return None  # whether they are new in each trial is asked elsewhere
+    if (np.ptp(dealt, axis=0) == 0).any():
+        return "Some images get the same label in every trial: permute all of the labels."
+    if len(np.unique(dealt, axis=0)) < len(dealt):
+        return "Some trials are the same: a new permutation in each of them."
+
+    def beside(labels: np.ndarray) -> np.ndarray:
+        return (labels == np.roll(labels, 1, axis=1)).mean(1)
+
+    if (
+        _far(own, by_chance)
+        or _far(beside(dealt), beside(permuted))
+        or _far((dealt[1:] == dealt[:-1]).mean(1), by_chance)
+        or _uneven(dealt.sum(0), len(dealt)) > UNEVEN_PAIRS
+    ):
+        return (
+            "The permutations are not drawn by chance: one trial is like another, or labels stay in "
+            "their order. Every permutation should have the same chance, in every trial."
+        )
+    return None
 
 
 def _judge_new(sent: Sent, got: Answer) -> str | None:
@@ -864,6 +1082,8 @@ def _null_rates(sent: Sent, got: Answer, where: str, asked: np.ndarray) -> np.nd
 
 
 def _judge_measured(sent: Sent, got: Answer) -> str | None:
+    if _inputs_changed(sent, got):
+        return CHANGED
     truth = np.broadcast_to(np.asarray(sent["test_labels"], dtype=np.float64), got["asked"].shape)
     if not np.isin(got["labels"], (0, 1)).all() or np.ptp(got["labels"], axis=1).min() == 0:
         return "A detector was fitted to something else than labels of both kinds."
@@ -880,6 +1100,9 @@ def _judge_measured(sent: Sent, got: Answer) -> str | None:
         "The rates are not those that each new detector has on the untouched test images: fit, score "
         "the test features, measure, in every trial."
     )
+
+
+NULL_INPUTS = ("train", "train_labels", "test", "test_labels")
 
 
 def _null_shape(
@@ -994,7 +1217,7 @@ def _either_way(**sent: Any) -> list[Answer]:
 
 
 def _either_way_and_x(**sent: Any) -> list[Answer]:
-    return [answer | {"x_afterwards": np.asarray(sent["x"])} for answer in _either_way(**sent)]
+    return [{**answer, **_with_inputs(sent, "x")} for answer in _either_way(**sent)]
 
 
 def _uphill(**sent: Any) -> Answer:
@@ -1020,10 +1243,6 @@ def _unmoved(sent: Sent, got: Answer, _: Answer) -> bool:
 
 def _leaves(sent: Sent, got: Answer, _: Answer) -> bool:
     return bool(got["adversarial"].min() < -1e-4 or got["adversarial"].max() > 1 + 1e-4)
-
-
-def _x_changed(sent: Sent, got: Answer, _: Answer) -> bool:
-    return not np.allclose(got["x_afterwards"], sent["x"], atol=1e-6)
 
 
 UNSIGNED = Mistake(
@@ -1097,13 +1316,18 @@ CHECKS: list[Check] = [
     Check(
         cell="check_radial_spectrum",
         name="spectrum_brightness",
-        title="radial_spectrum: brightness does not matter",
+        title="radial_spectrum: brightness does not matter, and the images stay as they are",
         points=1,
         probe="spectrum",
         draw=_draw_brighter,
         judge=_judge_brightness,
-        shapes=lambda images: _ring_shape(images) | {"zero": (len(images),)},
+        shapes=lambda images: {
+            **_ring_shape(images),
+            "zero": (len(images),),
+            **_input_shapes({"images": images}, "images"),
+        },
         mistakes=(
+            LEFT,
             Mistake(
                 "The logarithm of 0 is minus infinity: the 1e-8 inside it is missing.",
                 seen=_log_of_zero,
@@ -1162,13 +1386,14 @@ CHECKS: list[Check] = [
     Check(
         cell="check_equal_error_rate",
         name="eer_ties",
-        title="equal_error_rate: equal scores",
+        title="equal_error_rate: equal scores, and the inputs stay as they are",
         points=1,
         probe="eer",
         draw=_draw_ties,
-        expect=_eer,
+        expect=_eer_and_inputs,
         trials=6,
         mistakes=(
+            LEFT,
             Mistake(
                 "Equal scores were passed one by one. No threshold lies between them: the curve has one "
                 "point per distinct score.",
@@ -1219,29 +1444,26 @@ CHECKS: list[Check] = [
     Check(
         cell="check_fit_detector",
         name="detector_alone",
-        title="fit_detector: an image's score is its own",
+        title="fit_detector: an image's score is its own, and the inputs stay as they are",
         points=1,
         probe="detect_some",
         draw=_draw_some,
         judge=_judge_alone,
-        shapes=lambda features, labels, test, some: {
-            "together": (len(test),),
-            "alone": (len(some),),
-        },
+        shapes=_alone_shapes,
         mistakes=(SCORES,),
         trials=1,
     ),
     Check(
         cell="check_null_experiment",
         name="null_shuffled",
-        title="null_experiment: the training labels are permuted, and nothing else",
+        title="null_experiment: the training labels are permuted by chance, and nothing else",
         points=1,
         probe="null_labels",
-        draw=_draw_null,
+        draw=_draw_nulls,
         judge=_judge_shuffled,
         shapes=_fitted_shape,
         mistakes=(REFIT,),
-        trials=2,
+        trials=1,
     ),
     Check(
         cell="check_null_experiment",
@@ -1258,12 +1480,12 @@ CHECKS: list[Check] = [
     Check(
         cell="check_null_experiment",
         name="null_measured",
-        title="null_experiment: measured on the untouched test images",
+        title="null_experiment: measured on the test images, and the inputs stay as they are",
         points=1,
         probe="null",
         draw=_draw_null,
         judge=_judge_measured,
-        shapes=_null_shape,
+        shapes=lambda **sent: _null_shape(**sent) | _input_shapes(sent, *NULL_INPUTS),
         mistakes=(
             REFIT,
             ON_TRAINING,
@@ -1274,7 +1496,7 @@ CHECKS: list[Check] = [
     Check(
         cell="check_split_people",
         name="split_apart",
-        title="split_people: nobody is on both sides",
+        title="split_people: truth values, and nobody is on both sides",
         points=2,
         probe="split",
         draw=_draw_album,
@@ -1286,12 +1508,12 @@ CHECKS: list[Check] = [
     Check(
         cell="check_split_people",
         name="split_share",
-        title="split_people: a share of the people, whatever their ids",
+        title="split_people: a share of the people, whatever their ids, which stay as they are",
         points=1,
         probe="split_twice",
         draw=_draw_shares,
         judge=_judge_share,
-        shapes=lambda person, **_: dict.fromkeys(SHARES, person.shape),
+        shapes=_share_shape,
         mistakes=(MASK,),
     ),
     Check(
@@ -1302,33 +1524,31 @@ CHECKS: list[Check] = [
         probe="split_again",
         draw=_draw_often,
         judge=_judge_chance,
-        shapes=lambda **sent: _mask_shape(**sent) | {"again": sent["person"].shape},
+        shapes=_chance_shape,
         mistakes=(MASK,),
         trials=1,
     ),
     Check(
         cell="check_threshold_at",
         name="threshold",
-        title="threshold_at: as many alarms as the rate allows",
+        title="threshold_at: as many alarms as the rate allows, and the scores stay as they are",
         points=1,
         probe="threshold",
         draw=_draw_threshold,
-        judge=_judge_threshold,
-        shapes=_threshold_shape,
+        judge=_judge_thresholds,
+        shapes=lambda **sent: _threshold_shape(**sent) | _input_shapes(sent, "scores"),
         mistakes=(Mistake("Return one number, the threshold.", seen=_not_one_number),),
-        trials=6,
     ),
     Check(
         cell="check_threshold_at",
         name="threshold_ties",
-        title="threshold_at: equal scores",
+        title="threshold_at: equal scores, and a rate that allows no alarm",
         points=1,
         probe="threshold",
         draw=_draw_threshold_ties,
         judge=_judge_threshold,
         shapes=_threshold_shape,
         mistakes=(Mistake("Return one number, the threshold.", seen=_not_one_number),),
-        trials=6,
     ),
     Check(
         cell="check_false_alarms",
@@ -1350,12 +1570,13 @@ CHECKS: list[Check] = [
     Check(
         cell="check_false_alarms",
         name="alarms_at",
-        title="false_alarms: a score at the threshold",
+        title="false_alarms: a score at the threshold, and the images stay as they are",
         points=1,
         probe="alarms",
         draw=_draw_at_threshold,
-        expect=_alarms,
+        expect=_alarms_and_images,
         mistakes=(
+            LEFT,
             Mistake("A score equal to the threshold raises an alarm too.", _strictly),
             Mistake(
                 "That is the share before the change: score the changed images, and keep the "
@@ -1410,10 +1631,7 @@ CHECKS: list[Check] = [
         draw=_draw_inside,
         expect=_either_way_and_x,
         mistakes=(
-            Mistake(
-                "The images that were handed in have changed: the caller still needs them.",
-                seen=_x_changed,
-            ),
+            LEFT,
             UNMOVED,
             UNSIGNED,
         ),

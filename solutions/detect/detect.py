@@ -27,6 +27,9 @@
 # the background. After each answer there is a check to run; when you
 # hand in, further checks run with other inputs.
 #
+# One rule holds for all that you write: what a function is handed stays as it is, for the caller still
+# needs it. Return something new. (`x -= 1` changes the caller's tensor, and so does sorting `x.numpy()`.)
+#
 # Work from top to bottom. If something behaves strangely, restart the kernel and run all cells.
 
 # %% tags=["setup"] nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -289,7 +292,7 @@ for r in (2, 8, 16, 24, 32):
 # Standardising matters because features can live on very different scales. $m_j$ and $d_j$ are mean and
 # standard deviation of column $j$ **in the training set**. They belong to the detector, like its weights.
 # Whoever computes them anew from the images under test has let the test leak into the detector: an
-# image's score would then depend on its neighbours.
+# image's score would then depend on its neighbours, or on which images came first.
 #
 # Mind a column that never changes. (You have one: what is $S(0)$?) Its $d_j$ is 0.
 #
@@ -305,7 +308,7 @@ def fit_detector(features: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]
 
     ``features`` (N, F): of the training images; ``labels`` (N,): 1 fake, 0 real, integers. Returns a
     function or module ``detector(features) -> scores``, (M, F) to (M,), higher = more likely fake. It
-    depends on the training set alone, and each score on its own row alone.
+    depends on the training set alone, and each score on its own row alone, whatever came before.
     """
     ### BEGIN SOLUTION
     mean, std = features.mean(dim=0), features.std(dim=0)
@@ -368,7 +371,7 @@ print(f"the detector: EER {equal_error_rate(test_scores, test_labels):.3f}")
 #
 # $$(x_1, y_{\pi(1)}), \; (x_2, y_{\pi(2)}), \; \dots, \; (x_N, y_{\pi(N)}),$$
 #
-# with a permutation $\pi$ drawn by chance. Fit on that. Then measure as always, on test images with
+# with a permutation $\pi$ of all $N$ drawn by chance, each with the same chance. Fit on that. Then measure as always, on test images with
 # their **true** labels. Repeat, each time with a new $\pi$ and a new fit. Whatever is far from one half
 # on average was not learned from the labels: something leaks.
 #
@@ -488,8 +491,11 @@ print(f"20 nulls: EER {min(nulls):.2f} to {max(nulls):.2f}, mean {np.mean(nulls)
 #
 # $$k = \operatorname{round}(\text{share} \cdot n)$$
 #
-# are drawn by chance, each with the same chance, however many pictures there are of them. All of their
-# pictures are for testing, and all others for training.
+# are drawn by chance: every set of $k$ people with the same chance, however many pictures there are of
+# them, and whatever their numbers. All of their pictures are for testing, and all others for training.
+#
+# Return a mask of truth values, because that is what it will be used as: `features[~mask]` are the training
+# images. A 0 or a 1 would be the number of a row.
 #
 # Persons are given by numbers, one for each picture. These may be any integers, in any order: 7, 7, -2,
 # 40 are three people. (The order in a data set is no chance: it may go by age, by country or by source.)
@@ -500,7 +506,8 @@ def split_people(person: Tensor, share: float, generator: torch.Generator) -> Te
     """Return which pictures are for testing, so that nobody is on both sides.
 
     ``person`` (N,): integers, who is in each picture. ``share``: of the people, rounded to a whole
-    number of them, who are drawn by chance from ``generator``. Returns booleans (N,), True for testing.
+    number of them, who are drawn by chance from ``generator``, every set of so many with the same chance.
+    Returns booleans (N,), True for testing.
     """
     ### BEGIN SOLUTION
     people = person.unique()
@@ -561,8 +568,9 @@ for words, unknown in (("pictures split at random", at_random), ("split by perso
 #
 # and let the left side be as large as this allows. Every such $t$ is right: between two scores it makes
 # no difference. Mind that a score **equal** to $t$ raises an alarm, and that equal scores pass together.
-# Mind too that a quantile from a library is a number between two scores, and may be on the wrong side
-# of one of them.
+# Where $\text{rate} \cdot N$ is a whole number, so many alarms are allowed. Where not even one is, $t$ lies
+# above every score; `math.inf` will do. Mind too that a quantile from a library is a number between two
+# scores, and may be on the wrong side of one of them.
 
 
 # %% nbgrader={"grade": false, "grade_id": "threshold_at", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -570,7 +578,7 @@ def threshold_at(real_scores: Tensor, rate: float) -> float:
     """Return a threshold at which at most this share of the real images raises an alarm.
 
     ``real_scores`` (N,): of real images only; an alarm is a score >= threshold. ``rate``: in (0, 1).
-    As many alarms as the rate allows, and no more.
+    As many alarms as the rate allows, and no more; above every score, or infinite, if it allows none.
     """
     ### BEGIN SOLUTION
     allowed = int(rate * len(real_scores))
@@ -582,13 +590,16 @@ def threshold_at(real_scores: Tensor, rate: float) -> float:
 
 # %% [markdown]
 # By hand: of the scores 1, 2, ..., 10 a rate of 0.25 allows 2.5 alarms, so two: 9 and 10. The threshold
-# may be anything above 8, up to 9. Of 1, 2, 3, 3, 3, 4 a rate of 0.5 allows three. At 3 there would be
-# four. So there is one, and the threshold lies above 3, up to 4.
+# may be anything above 8, up to 9. Of 1, 2, ..., 8 the same rate allows exactly two, 7 and 8. Of
+# 1, 2, 3, 3, 3, 4 a rate of 0.5 allows three. At 3 there would be four. So there is one, and the threshold
+# lies above 3, up to 4. Of 1, 2, 3, 4 a rate of 0.2 allows 0.8 alarms, so none: the threshold lies above 4.
 
 # %% nbgrader={"grade": true, "grade_id": "check_threshold_at", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 for _scores, _rate, _above, _up_to in (
     ([3.0, 10.0, 1.0, 8.0, 6.0, 2.0, 9.0, 4.0, 7.0, 5.0], 0.25, 8, 9),
+    ([3.0, 1.0, 8.0, 6.0, 2.0, 4.0, 7.0, 5.0], 0.25, 6, 7),
     ([2.0, 3.0, 3.0, 1.0, 3.0, 4.0], 0.5, 3, 4),
+    ([2.0, 4.0, 1.0, 3.0], 0.2, 4, math.inf),
 ):
     _t = float(threshold_at(torch.tensor(_scores), _rate))
     _alarms = sum(score >= _t for score in _scores)

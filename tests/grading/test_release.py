@@ -260,6 +260,23 @@ def test_a_students_tree_has_all_but_the_solutions(root: Path, tmp_path: Path) -
     assert release.student_repo(root, empty) == 3
 
 
+def test_a_students_tree_leaves_out_what_is_for_teachers(root: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(root, tmp_path / "marked")
+    said = "<!-- for teachers -->\n## {0}\n\n<!-- /for teachers -->\n\n"
+    (other / "README.md").write_text(f"# A\n\n{said.format('B')}## C\n\n{said.format('D')}")
+    release.student_repo(other, tmp_path / "students")
+    assert (tmp_path / "students" / "README.md").read_text() == "# A\n\n## C\n"
+
+
+def test_what_students_read_first_offers_no_grading() -> None:
+    for name in ("README.md", "assignments/README.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        students = release._FOR_TEACHERS.sub("", text)
+        assert len(students) < len(text) and "teachers -->" not in students
+        for word in ("course grade", "course release", "../solutions"):
+            assert word not in students, (name, word)
+
+
 def test_wrong_targets_and_roots_are_refused(root: Path, tmp_path: Path) -> None:
     for target in (root, root / "students", root.parent):
         with pytest.raises(ValueError, match="inside the repository, or around it"):
