@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from course_lib.figures import Figure, bundle, figure
@@ -152,3 +153,16 @@ def show(
     yield open_page
     for one in clocked:
         one.close()
+
+
+@pytest.fixture
+def violations() -> Callable[[Page], list[str]]:
+    """``violations(page)``: what axe finds wrong. A page of figures alone needs no landmarks."""
+    # To write down all that is right takes axe longer than to find what is wrong.
+    options = {"rules": {"region": {"enabled": False}}, "resultTypes": ["violations"]}
+
+    def find(page: Page) -> list[str]:
+        found = Axe().run(page, options=options).response["violations"]
+        return [f"{v['id']}: {node['html']}" for v in found for node in v["nodes"]]
+
+    return find

@@ -99,7 +99,7 @@ class TestDisplay:
     @pytest.fixture
     def shown(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Any, Any]]:
         def run() -> tuple[Any, Any]:
-            caught: list[Any] = []
+            caught: list[tuple[Any, Any]] = []
             monkeypatch.setattr(
                 "IPython.display.display",
                 lambda data, raw, metadata: caught.append((data, metadata)),

@@ -28,7 +28,7 @@ RUN = """([spec, arrays, x, slope]) => {
 def in_the_page(page: Page, found: program.Program, x: Tensor, slope: Tensor) -> list[Tensor]:
     # As text: number by number, weights take longer to send than to use.
     arrays = {
-        name: base64.b64encode(np.ascontiguousarray(array, dtype=np.float32)).decode()
+        name: base64.b64encode(array.astype(np.float32).tobytes()).decode()
         for name, array in found.arrays.items()
     }
     result = page.evaluate(
