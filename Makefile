@@ -10,7 +10,7 @@ PYTHON = python3
 TORCH =
 BIN = .venv/bin
 # Tests run side by side where there are cores; a file stays together, so that it shares its fixtures.
-# Those of grading and of the live figures run alone: they bound the time of what they run.
+# Those marked "alone" run by themselves afterwards: they bound the time of what they run.
 PARALLEL = -n logical --maxprocesses 4
 .PHONY: book test lab bench lock clean env lint unit notebooks site
 
@@ -31,8 +31,8 @@ lint:
 	$(BIN)/mypy
 
 unit:
-	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile tests --ignore tests/site --ignore tests/grading --ignore tests/figures
-	$(BIN)/python -m pytest tests/grading tests/figures
+	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile tests --ignore tests/site -m "not alone"
+	$(BIN)/python -m pytest tests --ignore tests/site -m alone
 
 # Each chapter is executed here, once: what nbval saw goes into the cache the book is built from.
 # The assignments run with their solutions in place.

@@ -21,6 +21,8 @@ from course_lib.grading.jail import Limits
 from course_lib.grading.job import to_bytes
 from course_lib.grading.sandbox import Sandbox
 
+pytestmark = pytest.mark.alone
+
 Grade = Callable[..., dict[str, Any]]
 FGSM = ("fgsm_step", "fgsm_clip", "fgsm_alone")
 

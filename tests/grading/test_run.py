@@ -21,6 +21,8 @@ from submissions import ROOT, bundle, submission
 
 from course_lib.grading import intake, job, results, run
 
+pytestmark = pytest.mark.alone
+
 
 def course(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -32,6 +32,8 @@ from course_lib.grading.jail import Limits
 from course_lib.grading.job import to_bytes
 from course_lib.grading.sandbox import Child, Sandbox
 
+pytestmark = pytest.mark.alone
+
 Grade = Callable[..., dict[str, Any]]
 
 
