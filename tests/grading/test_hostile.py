@@ -336,7 +336,8 @@ def test_a_cheat_earns_nothing(fgsm: Grade, code: str) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), BOMBS.values(), ids=BOMBS)
-def test_a_bomb_costs_itself_alone(fgsm: Grade, code: str, status: str) -> None:
+def test_a_bomb_costs_itself_alone(request: pytest.FixtureRequest, code: str, status: str) -> None:
+    fgsm: Grade = request.getfixturevalue("patient" if status == "memory" else "fgsm")
     body = "def fgsm(model, x, y, eps):\n" + textwrap.indent(code, "    ")
     before = processes()
     result = fgsm(submission("fgsm", {"fgsm": body}))

@@ -493,12 +493,13 @@ def test_reading_magics_takes_a_few_steps_for_every_line(source: str) -> None:
 
 # --------------------------------------------------------------------------------------- the sandbox
 
-TIGHT = Limits(cells=2.0, call=2.0, total=6.0, memory=200 << 20)
+#: Little memory; and time enough that a slow machine is never taken for a loop without end.
+TIGHT = Limits(cells=60.0, call=60.0, total=180.0, memory=200 << 20)
 
 
 @pytest.fixture(scope="module")
 def tight() -> Iterator[Sandbox]:
-    """A sandbox with little time and memory."""
+    """A sandbox with little memory."""
     with Sandbox(preload=["torch"], limits=TIGHT) as sandbox:
         yield sandbox
 
@@ -553,11 +554,9 @@ def test_memory_is_counted_while_bytes_drip(tight: Sandbox) -> None:
         time.sleep(0.2)
     """
     code = _in_each(3, f"a = bytearray(100 << 20){TOUCH}", drip) + "time.sleep(60)"
-    begin = time.monotonic()
     with tight.child() as child:
         told = child.cells([("x", code)])
-    assert told == checks.Failure("memory")
-    assert time.monotonic() - begin < 1.6
+    assert told == checks.Failure("memory")  # and not "timeout", much later
 
 
 def test_a_stream_that_never_pauses_ends_in_time() -> None:
