@@ -500,6 +500,13 @@ def _place(
             if len(entry.parts) == 3 and entry.parts[1] in names and not people:
                 people = [(entry.parts[0], "")]
                 found = replace(found, assignment=entry.parts[1])
+            elif (
+                len(entry.parts) == 2
+                and entry.parts[0] not in names
+                and file not in (_GRADESCOPE, _STAMPS)
+                and not people
+            ):
+                people = [(entry.parts[0], "")]  # a plain folder of a student's
             for who in people:
                 others.setdefault((*who, found.assignment), []).append(file)
             continue

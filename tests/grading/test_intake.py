@@ -133,6 +133,14 @@ def test_another_assignments_notebook_does_not_replace_the_right_one(tmp_path: P
     assert found.data == notebook("fgsm") and "z.ipynb" in found.note
 
 
+def test_a_student_without_a_notebook_is_named(tmp_path: Path) -> None:
+    files = {"ada/fgsm.ipynb": notebook("fgsm"), "ada/notes.txt": b"", "emil/fgsm.py": b"x = 1"}
+    found, warnings = read(put(tmp_path, files))
+    assert who(found) == [("ada", "fgsm")]
+    (warning,) = warnings
+    assert "no notebook of emil, but fgsm.py" in warning
+
+
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_moodle(tmp_path: Path, unpacked: bool) -> None:
     part = "_assignsubmission_"
