@@ -124,9 +124,7 @@ def _sandbox(assignment: Assignment) -> Sandbox:
     wanted = (tuple(_imports(assignment.master())), assignment.limits, assignment.hidden)
     if getattr(_here, "made_for", None) != wanted:
         close()
-        # Also what an assignment offers and takes seconds to import: no call's time should go into it.
-        preload = ["torch", "torch.nn.functional", "torch.optim", "torch.func", "numpy"]
-        preload += ["sklearn.linear_model", "sklearn.preprocessing", "sklearn.pipeline", *wanted[0]]
+        preload = ["torch", "torch.nn.functional", "torch.optim", "torch.func", "numpy", *wanted[0]]
         sandbox = Sandbox(
             preload=preload, hidden=[Path(path) for path in wanted[2]], limits=wanted[1]
         )

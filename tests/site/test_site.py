@@ -55,7 +55,10 @@ class Visit:
         # What it put off for up to a minute it does now; nothing is left to how long a visit takes.
         self.page.clock.fast_forward(60_000)
         self.page.evaluate(AT_REST)
+        waited = 0
         while self.open:
+            assert waited < PATIENCE, [request.url for request in self.open]
+            waited += 10
             self.page.wait_for_timeout(10)
             if not self.open:  # what came may have set off more
                 self.page.evaluate(AT_REST)
