@@ -339,6 +339,7 @@ def test_a_cheat_earns_nothing(fgsm: Grade, code: str) -> None:
 def test_a_bomb_costs_itself_alone(request: pytest.FixtureRequest, code: str, status: str) -> None:
     fgsm: Grade = request.getfixturevalue("patient" if status == "memory" else "fgsm")
     body = "def fgsm(model, x, y, eps):\n" + textwrap.indent(code, "    ")
+    fgsm(submission("fgsm"))  # now the sandbox of this grader is there
     before = processes()
     result = fgsm(submission("fgsm", {"fgsm": body}))
     assert result["points"] == 0
