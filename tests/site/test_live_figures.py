@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 from course_lib import attacks, checkpoints, classifiers
